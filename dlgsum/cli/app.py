@@ -1,0 +1,82 @@
+"""The `dlgsum` command: its subcommands, and what every error looks like.
+
+Nothing heavy is imported here; a command imports its recipe when it runs.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from dlgsum import __version__
+from dlgsum.cli import config, evaluate, predict, train
+from dlgsum.core.errors import DlgsumError
+
+app = typer.Typer(
+    name="dlgsum",
+    help="Train and use Korean dialogue summarizers. Any setting can be changed as SECTION.KEY=VALUE.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dlgsum {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Train and use Korean dialogue summarizers. Any setting can be changed as SECTION.KEY=VALUE."""
+
+
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.add_typer(config.app, name="config", help="Look at the configuration.")
+
+
+def main() -> None:
+    """Run the command line; every error of ours becomes a message and its exit code."""
+    debug = "--debug" in sys.argv
+    try:
+        app(standalone_mode=True)
+    except DlgsumError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _complain("Interrupted.")
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        sys.exit(4)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        _complain(f"{type(error).__name__}: {error}\nThis is a fault in dlgsum; --debug shows where.")
+        sys.exit(1)
+
+
+def _complain(text: str) -> None:
+    from dlgsum.core.console import messages
+    from dlgsum.core.log import masked
+
+    messages().print(f"error: {masked(text)}", style="red", markup=False)

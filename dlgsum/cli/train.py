@@ -1,0 +1,69 @@
+"""`dlgsum train`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from dlgsum.cli.output import AsJson, ConfigDir, ConfigFile, Debug, Overrides, print_json, print_table, request
+
+if TYPE_CHECKING:
+    from dlgsum.recipes.train import TrainingResult
+
+
+def train(
+    overrides: Overrides = None,
+    config: ConfigFile = None,
+    config_dir: ConfigDir = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Train a summarizer, keep the best model, and show its scores.
+
+    Without anything it trains on the bundled dialogues (or ./data/train.csv and dev.csv where they exist).
+
+    Examples:
+
+      dlgsum train
+
+      dlgsum train model=kobart data=csv data.train=train.csv data.validation=dev.csv
+
+      dlgsum train experiment=baseline training.learning_rate=3e-5 general.seed=7
+    """
+    from dlgsum.recipes import wiring
+
+    settled = wiring.settle(request(overrides, config, config_dir))
+    from dlgsum.recipes import train as recipe
+
+    result = recipe.run(settled)
+    if as_json:
+        print_json(dataclasses.asdict(result))
+    else:
+        _show(result, demonstration=settled.model.kind == "mini")
+
+
+def _show(result: TrainingResult, *, demonstration: bool) -> None:
+    rows = [_row("validation: lead baseline", result.baseline_metrics), _row("validation: model", result.best_metrics)]
+    if result.test_metrics:
+        rows.append(_row("test: lead baseline", result.test_baseline_metrics))
+        rows.append(_row("test: model", result.test_metrics))
+    caption = f"{result.signature}\nlead baseline: the best of taking the first 1, 2 or 3 turns as the summary"
+    if demonstration:
+        caption += (
+            "\nA demonstration, not KoBART: kobart_mini was trained from scratch, "
+            "and bundled dialogues are far easier than real ones."
+        )
+    print_table("Scores (F1 x 100)", ["", "ROUGE-1", "ROUGE-2", "ROUGE-L", "combined"], rows, caption=caption)
+    from dlgsum.core.console import results
+
+    show = results().print
+    why = ", stopped early" if result.stopped_early else ""
+    show(f"best step {result.best_step} of {result.steps} ({result.epochs:.1f} epochs{why}), {result.seconds:.0f} s")
+    show(f"run         {result.run_dir}", markup=False)
+    show(f"best model  {result.model_path}", markup=False)
+    show("next        dlgsum predict latest test.csv -o submission.csv", markup=False)
+
+
+def _row(name: str, metrics: dict[str, float]) -> list[str]:
+    names = ("rouge1_f1", "rouge2_f1", "rougeL_f1", "rouge_combined_f1")
+    return [name, *(f"{100 * metrics[key]:.2f}" if key in metrics else "–" for key in names)]

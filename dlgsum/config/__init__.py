@@ -1,0 +1,1 @@
+"""Files, environment and overrides in; one typed, frozen configuration out."""

@@ -1,0 +1,85 @@
+"""Command-line overrides in Hydra's grammar, with paths and Korean text allowed unquoted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+_BARE_NON_ASCII = re.compile(r"""(?P<quoted>'[^']*'|"[^"]*")|(?P<bare>[^\s,:\[\]{}'"]*[^\x00-\x7f][^,:\[\]{}'"]*)""")
+
+
+@dataclass
+class Overrides:
+    """Overrides sorted by kind: group choices, values (dotted key to value), removals, and what was wrong."""
+
+    groups: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def parse_overrides(lines: Sequence[str], group_names: Collection[str]) -> Overrides:
+    """Parse overrides such as ``training.learning_rate=3e-5``, ``model=kobart`` and ``data.train=대화.csv``.
+
+    A later override of the same key wins. ``+key=value`` and ``++key=value`` mean the same as ``key=value``:
+    the schema decides which keys exist. Problems are gathered, never raised.
+    """
+    result = Overrides()
+    parser = OverridesParser.create()
+    for line in lines:
+        override = _parse(parser, line)
+        if override is None:
+            result.problems.append(
+                f"'{line}' is not an override: expected key=value, such as training.learning_rate=3e-5"
+            )
+            continue
+        key = override.key_or_group.replace("/", ".")
+        if override.is_delete():
+            result.problems.append(f"'{line}': a setting cannot be deleted; give it a value (null is one)")
+        elif override.is_sweep_override():
+            result.problems.append(
+                f"'{line}' gives several values where one is wanted; "
+                f"quote a value that contains a comma: {key}='\"a,b\"'"
+            )
+        elif key in group_names and isinstance(override.value(), str):
+            result.groups[key] = str(override.value())
+        elif key in group_names and override.value() is None:
+            result.groups[key] = "null"
+        else:
+            result.values[key] = override.value()
+    return result
+
+
+def _parse(parser: OverridesParser, line: str) -> Override | None:
+    """Parse one override; where Hydra's grammar rejects the bare value, parse it again with quotes."""
+    for candidate in (line, _quoted(line)):
+        try:
+            return parser.parse_overrides([candidate])[0]
+        except HydraException:
+            continue
+    return None
+
+
+def _quoted(line: str) -> str:
+    """Quote the parts of a value that Hydra's grammar rejects: Korean, blanks, parentheses."""
+    key, equals, value = line.partition("=")
+    if not equals:
+        return line
+    if value[:1] in "[{":
+        return f"{key}={_BARE_NON_ASCII.sub(_quote_bare, value)}"
+    return f"{key}={_quote(value)}"
+
+
+def _quote_bare(match: re.Match[str]) -> str:
+    return match["quoted"] if match["quoted"] is not None else _quote(match["bare"].strip())
+
+
+def _quote(text: str) -> str:
+    # Hydra unescapes a quote by its backslash, and backslashes only before a quote.
+    body = re.sub(r"(\\*)(?='|$)", lambda match: match[1] * 2, text).replace("'", "\\'")
+    return f"'{body}'"

@@ -1,0 +1,52 @@
+"""The typed configuration: every setting, its default, its range and its help, declared once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic.dataclasses import dataclass
+
+from dlgsum.config.schema.data import Columns, Data
+from dlgsum.config.schema.generation import Generation
+from dlgsum.config.schema.metrics import Metrics, Weights
+from dlgsum.config.schema.model import Mini, Model, Tokenizer
+from dlgsum.config.schema.options import RULES, nested
+from dlgsum.config.schema.run import General, Meta, Monitoring, Tracking, Wandb
+from dlgsum.config.schema.training import Training
+
+__all__ = [
+    "Columns", "Config", "Data", "General", "Generation", "Meta", "Metrics", "Mini", "Model", "Monitoring",
+    "Tokenizer", "Tracking", "Training", "Wandb", "Weights", "defaults", "key_names",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class Config:
+    """The whole configuration of a run."""
+
+    meta: Meta = nested(Meta, "Names for people.")
+    general: General = nested(General, "Seed, device and output folder.")
+    model: Model = nested(Model, "Which model is trained.")
+    tokenizer: Tokenizer = nested(Tokenizer, "Lengths and special tokens.")
+    data: Data = nested(Data, "Files, columns and cleaning.")
+    training: Training = nested(Training, "The training run.")
+    generation: Generation = nested(Generation, "How summaries are generated.")
+    metrics: Metrics = nested(Metrics, "How summaries are scored.")
+    monitoring: Monitoring = nested(Monitoring, "What is watched while training.")
+    tracking: Tracking = nested(Tracking, "What is kept of a run.")
+    wandb: Wandb = nested(Wandb, "Weights & Biases.")
+
+
+def defaults() -> dict[str, Any]:
+    """Return the default configuration as plain nested dictionaries."""
+    return dataclasses.asdict(Config())
+
+
+def key_names(tree: dict[str, Any] | None = None, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of every section and setting."""
+    for key, value in (defaults() if tree is None else tree).items():
+        yield prefix + key
+        if isinstance(value, dict):
+            yield from key_names(value, f"{prefix}{key}.")

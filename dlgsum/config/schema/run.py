@@ -1,0 +1,66 @@
+"""What a run is called, where it writes, what it shows and who watches."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from dlgsum.config.schema.options import RULES, option
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class Meta:
+    """Names for people."""
+
+    experiment_name: str = option("dialogue_summarization", "Name of the experiment.", min_length=1)
+    version: str = option("1.0", "Version of the experiment.")
+    description: str = option("", "What this experiment is about.")
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class General:
+    """Seed, device and output folder."""
+
+    seed: int = option(42, "Seed of everything random.", ge=0, lt=2**32)
+    model_name: str | None = option(None, "The same as model.checkpoint, which wins where both are set.")
+    output_dir: str = option("./outputs", "Folder of all results.", min_length=1)
+    device: Literal["auto", "cuda", "mps", "cpu"] = option("auto", "Device; auto: CUDA, else Apple MPS, else CPU.")
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class Monitoring:
+    """What is watched and shown while training."""
+
+    non_finite: Literal["stop", "ignore"] = option(
+        "stop",
+        "At a loss or gradient that is NaN or infinite: stop before the weights are touched, or go on.",
+    )
+    samples: int = option(1, "Dialogues shown with prediction and reference after each evaluation.", ge=0, le=50)
+    progress: Literal["auto", "bar", "lines", "off"] = option(
+        "auto", "auto: bars on a terminal, plain lines elsewhere."
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class Tracking:
+    """What is kept of a run."""
+
+    tags: list[str] = option([], "Words to find the run by.")
+    notes: str = option("", "Free text kept with the run.")
+    save_predictions: bool = option(True, "Write the validation predictions of each evaluation to predictions/.")
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class Wandb:
+    """Weights & Biases, a mirror of the local record."""
+
+    mode: Literal["online", "offline", "disabled"] = option(
+        "disabled", "online needs an account; disabled: local record only."
+    )
+    project: str = option("nlp-dialogue-summarization", "Project.", min_length=1)
+    entity: str | None = option(None, "Team or user.")
+    name: str | None = option(None, "Run name; null: the experiment's.")
+    group: str | None = option(None, "Group of runs.")
+    tags: list[str] = option([], "Tags.")
+    notes: str | None = option(None, "Notes.")

@@ -1,0 +1,75 @@
+"""The training run, under transformers' own current names wherever there is one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
+
+from dlgsum.config.schema.options import RULES, option
+
+Strategy = Literal["no", "epoch", "steps"]
+
+# transformers' own names, written out so that a typo is found before transformers is imported; a test compares them.
+# Left out: reduce_lr_on_plateau and greedy, which need a metric at every step.
+Schedule = Literal[
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+    "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay",
+]  # fmt: skip
+# The optimizers that torch itself brings, and the 8-bit ones of bitsandbytes.
+Optimizer = Literal[
+    "adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop",
+    "adamw_bnb_8bit", "adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_8bit", "lion_32bit",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class Training:
+    """Optimisation, batching, evaluation and checkpoints."""
+
+    num_train_epochs: float = option(3.0, "Passes over the training rows.", gt=0)
+    max_steps: int = option(-1, "Stop after this many optimizer steps; -1: by epochs.", ge=-1)
+    per_device_train_batch_size: int = option(16, "Rows in a training batch (batching=samples or random).", ge=1)
+    per_device_eval_batch_size: int = option(32, "Rows in an evaluation or generation batch.", ge=1)
+    gradient_accumulation_steps: int = option(1, "Batches that make one optimizer step.", ge=1)
+    batching: Literal["samples", "tokens", "random"] = option(
+        "samples",
+        "samples: rows of like length together; tokens: filled to a token budget; random: plain shuffling.",
+    )
+    tokens_per_batch: int = option(
+        8192, "Source and target tokens of a batch, padding included (batching=tokens).", ge=64
+    )
+    learning_rate: float = option(5e-5, "Peak learning rate.", gt=0, lt=10)
+    weight_decay: float = option(0.01, "Weight decay, not applied to biases and norms.", ge=0, lt=1)
+    adam_beta1: float = option(0.9, "Adam beta1.", ge=0, lt=1)
+    adam_beta2: float = option(0.999, "Adam beta2.", ge=0, lt=1)
+    adam_epsilon: float = option(1e-8, "Adam epsilon.", gt=0)
+    max_grad_norm: float = option(1.0, "Clip gradients to this norm; 0: no clipping.", ge=0)
+    optim: Optimizer = option("adamw_torch", "Optimizer, by transformers' name.")
+    lr_scheduler_type: Schedule = option("linear", "Learning-rate schedule, by transformers' name.")
+    warmup_steps: float | None = option(None, "Warm-up: steps, or a share of all steps when below 1.", ge=0)
+    warmup_ratio: float | None = option(
+        None, "Warm-up as a share of all steps; the older name of warmup_steps.", ge=0, lt=1
+    )
+    label_smoothing_factor: float = option(0.0, "Label smoothing.", ge=0, lt=1)
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = option(
+        "auto", "auto: bf16 where supported, else fp16 on CUDA, else fp32."
+    )
+    fp16: bool | None = option(None, "true: the same as precision=fp16; null: no say.")
+    bf16: bool | None = option(None, "true: the same as precision=bf16; null: no say.")
+    gradient_checkpointing: bool = option(False, "Compute activations twice to save memory.")
+    eval_strategy: Strategy = option("epoch", "When to evaluate.")
+    eval_steps: int | None = option(None, "Steps between evaluations (eval_strategy=steps).", ge=1)
+    save_strategy: Strategy = option("epoch", "When to write a resumable checkpoint.")
+    save_steps: int | None = option(None, "Steps between checkpoints (save_strategy=steps).", ge=1)
+    save_total_limit: int | None = option(2, "Checkpoints to keep; null: all.", ge=1)
+    logging_strategy: Literal["epoch", "steps"] = option("steps", "When to record the training loss.")
+    logging_steps: int = option(10, "Steps between records of the training loss.", ge=1)
+    load_best_model_at_end: bool = option(True, "Finish with the best model rather than the last one.")
+    keep_best: int = option(1, "How many of the best models to keep.", ge=1, le=100)
+    early_stopping_patience: int | None = option(
+        None, "Evaluations without improvement before stopping; null: never.", ge=1
+    )
+    early_stopping_threshold: float = option(0.0, "Improvement that counts as one.", ge=0)
+    dataloader_num_workers: int = option(0, "Processes that prepare batches.", ge=0, le=64)
+    full_determinism: bool = option(False, "Same results bit for bit on the same machine; slower on GPUs.")

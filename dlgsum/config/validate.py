@@ -1,0 +1,184 @@
+"""Turn plain settings into the typed configuration, reporting every problem at once in plain words."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from dlgsum.config.schema import Config, key_names
+from dlgsum.core.errors import ConfigError, nearest
+
+# Names that transformers 4, other tools or habit use for settings that exist here under another name.
+RENAMED = {
+    "evaluation_strategy": "training.eval_strategy",
+    "group_by_length": "training.batching=samples",
+    "label_smoothing": "training.label_smoothing_factor",
+    "lr": "training.learning_rate",
+    "batch_size": "training.per_device_train_batch_size",
+    "epochs": "training.num_train_epochs",
+    "seed": "general.seed",
+    "no_cuda": "general.device=cpu",
+    "use_cpu": "general.device=cpu",
+    "generation_max_length": "generation.max_length",
+    "generation_num_beams": "generation.num_beams",
+    "report_to": "wandb.mode",
+    "metric_for_best_model": "metrics.best",
+    "logging_dir": "general.output_dir",
+    "additional_special_tokens": "tokenizer.special_tokens",
+}
+
+# Names that were in transformers 4 and are nowhere now.
+GONE = {
+    "overwrite_output_dir",
+    "fp16_opt_level",
+    "half_precision_backend",
+    "save_safetensors",
+    "predict_with_generate",
+}
+
+
+def build_config(values: dict[str, Any], origins: Mapping[str, str] | None = None) -> Config:
+    """Return the typed, frozen configuration for plain nested ``values``.
+
+    Args:
+        values: settings by section; what is absent takes its default.
+        origins: dotted key to where its value was set, added to the messages.
+
+    Raises:
+        ConfigError: with every unknown key, wrong type, value out of range and contradiction.
+    """
+    adapter = TypeAdapter(Config)
+    try:
+        config, problems = adapter.validate_python(values), []
+    except ValidationError as error:
+        details = error.errors()
+        problems = [_explain(detail, origins or {}) for detail in details]
+        # The rest may contradict itself as well: look at it with the bad values back at their defaults.
+        config = adapter.validate_python(_without(values, [detail["loc"] for detail in details]))
+    problems += contradictions(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _without(values: dict[str, Any], places: Sequence[tuple[int | str, ...]]) -> dict[str, Any]:
+    """Return a copy of nested ``values`` without the settings at ``places``."""
+    copied = copy.deepcopy(values)
+    for place in places:
+        node: Any = copied
+        names = list(itertools.takewhile(lambda part: isinstance(part, str), place))
+        for name in names[:-1]:
+            node = node.get(name, {})
+        node.pop(names[-1], None)
+    return copied
+
+
+def contradictions(config: Config) -> list[str]:
+    """Return what does not fit together between settings that are each valid."""
+    training, problems = config.training, []
+    if training.warmup_steps is not None and training.warmup_ratio is not None:
+        problems.append("training.warmup_steps and training.warmup_ratio are both set; keep one")
+    asked = [name for name, on in (("fp16", training.fp16), ("bf16", training.bf16)) if on]
+    if len(asked) == 2:
+        problems.append("training.fp16 and training.bf16 are both true; keep one")
+    if asked and training.precision not in ("auto", asked[0]):
+        problems.append(f"training.{asked[0]}=true contradicts training.precision={training.precision}; keep one")
+    if "fp16" in (*asked, training.precision) and config.general.device == "cpu":
+        problems.append("fp16 needs a GPU, but general.device=cpu; use training.precision=fp32 (or auto)")
+    if training.fp16 and config.model.architecture in ("t5", "mt5"):
+        problems.append("T5 overflows in fp16 (NaN); use training.precision=bf16 or fp32")
+    if training.eval_strategy == "steps" and training.eval_steps is None:
+        problems.append("training.eval_strategy=steps needs training.eval_steps, such as training.eval_steps=500")
+    if training.save_strategy == "steps" and training.save_steps is None:
+        problems.append("training.save_strategy=steps needs training.save_steps, such as training.save_steps=500")
+    if training.early_stopping_patience is not None and training.eval_strategy == "no":
+        problems.append("training.early_stopping_patience needs evaluations; set training.eval_strategy=epoch or steps")
+    weights = config.metrics.weights
+    if weights.rouge1 + weights.rouge2 + weights.rougeL == 0:
+        problems.append("metrics.weights are all 0; at least one must be positive")
+    generation = config.generation
+    longest = generation.max_length or config.tokenizer.decoder_max_len
+    if generation.min_length > longest:
+        problems.append(
+            f"generation.min_length={generation.min_length} is above the longest summary ({longest} tokens)"
+        )
+    mini = config.model.mini
+    if mini.d_model % mini.heads:
+        problems.append(f"model.mini.d_model={mini.d_model} is not a multiple of model.mini.heads={mini.heads}")
+    if config.data.source == "csv":
+        problems += [
+            f"data.{name} is not set, but data=csv needs it: data.{name}=FILE"
+            for name in ("train", "validation")
+            if getattr(config.data, name) is None
+        ]
+    return problems
+
+
+def _explain(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    setting = ".".join(str(part) for part in detail["loc"] if isinstance(part, str))
+    origin = f" (from {origins[setting]})" if setting in origins else ""
+    if detail["type"] == "unexpected_keyword_argument":
+        return unknown_key(key) + origin
+    value = detail["input"]
+    if detail["type"] == "dataclass_type":
+        return f"{key} is a section, not a value; got {value!r}{origin}{_group_hint(key, value)}"
+    return f"{key}={_shown(value)}: {_wanted(detail)}{origin}"
+
+
+def unknown_key(key: str) -> str:
+    """Say that ``key`` does not exist, and what was probably meant."""
+    leaf = key.rpartition(".")[2]
+    if leaf in GONE:
+        return f"{key}: there is no such setting any more; remove it"
+    guess = RENAMED.get(leaf) or nearest(key, key_names())
+    return f"{key}: there is no such setting" + (f"; did you mean {guess}?" if guess else "")
+
+
+def _group_hint(key: str, value: object) -> str:
+    return f"; choose a group's file as {key}={value} on the command line" if isinstance(value, str) else ""
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+def _wanted(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    kind = detail["type"]
+    match kind:
+        case "greater_than":
+            return f"must be greater than {context['gt']:g}"
+        case "greater_than_equal":
+            return f"must be at least {context['ge']:g}"
+        case "less_than":
+            return f"must be less than {context['lt']:g}"
+        case "less_than_equal":
+            return f"must be at most {context['le']:g}"
+        case "literal_error":
+            guess = nearest(str(detail["input"]), _choices(context["expected"]), cutoff=0.5)
+            return f"must be {context['expected']}" + (f"; did you mean {guess}?" if guess else "")
+        case "float_type" | "float_parsing":
+            return "must be a number"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return "must be a whole number"
+        case "bool_type" | "bool_parsing":
+            return "must be true or false"
+        case "string_type":
+            return "must be text"
+        case "list_type":
+            return "must be a list, such as [a,b]"
+        case "finite_number":
+            return "must be a finite number"
+        case "string_too_short":
+            return "must not be empty"
+    return detail["msg"]
+
+
+def _choices(expected: str) -> list[str]:
+    return [part.strip(" '") for part in expected.replace(" or ", ",").split(",")]

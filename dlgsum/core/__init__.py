@@ -1,0 +1,1 @@
+"""Errors, files, devices, logging and plugins: what every other part stands on."""

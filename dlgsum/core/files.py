@@ -1,0 +1,158 @@
+"""Files that are either whole or absent: atomic JSON, append-only JSONL, folders swapped in by rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+def to_jsonable(value: Any) -> Any:
+    """Return ``value`` with everything JSON cannot hold turned into something it can.
+
+    NaN and infinities become the strings ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``: strict JSON has no
+    numbers for them, and a null would hide that the value was bad. Unknown objects become their ``str``.
+    """
+    if isinstance(value, dict):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_jsonable(item) for item in value]
+    if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
+        return value
+    if hasattr(value, "item"):  # numpy and torch scalars
+        return to_jsonable(value.item())
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    return str(value)
+
+
+def dumps(value: Any, *, indent: int | None = None) -> str:
+    """Return strict JSON in which Korean stays readable."""
+    return json.dumps(to_jsonable(value), ensure_ascii=False, indent=indent, allow_nan=False)
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader sees either the old file or the new one, even after a crash.
+
+    Raises:
+        OSError: the folder is not writable or the disk is full; the old file is then untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object atomically, stamped with ``schema_version``."""
+    write_text_atomic(path, dumps({"schema_version": SCHEMA_VERSION, **content}, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not a JSON object.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, not a JSON object")
+    return content
+
+
+class JsonlWriter:
+    """Append rows to a JSONL file; each row is flushed at once, so that a killed process loses none."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = path.open("a", encoding="utf-8", newline="")
+        if path.stat().st_size and not _ends_with_newline(path):
+            self._stream.write("\n")  # a torn last row must not swallow the next one
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one row."""
+        self._stream.write(dumps(row) + "\n")
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Close the file; later writes fail."""
+        self._stream.close()
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a JSONL file, passing over lines that a crash tore."""
+    with path.open(encoding="utf-8") as stream:
+        for line in stream:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict):
+                yield row
+
+
+def _ends_with_newline(path: Path) -> bool:
+    with path.open("rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) == b"\n"
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary sibling of ``target`` to fill; on success it takes the target's place.
+
+    An existing target is replaced. On an exception the temporary folder is removed and the old target stays.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    temporary.chmod(0o755)
+    try:
+        yield temporary
+        if target.exists():
+            old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".old"))
+            target.replace(old / target.name)
+            temporary.replace(target)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            temporary.replace(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def sha256_text(*parts: str) -> str:
+    """Return the SHA-256 of texts, each set apart so that ("ab", "c") differs from ("a", "bc")."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,72 @@
+"""Logging: everything into a file, warnings to people, third-party chatter kept in order."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dlgsum.core.console import messages
+
+# Tokens, passwords in addresses, webhook paths: none of them belongs in a log.
+_SECRETS = re.compile(
+    r"(?P<keep>(?:api[_-]?key|token|password|secret)\s*[=:]\s*)\S+"
+    r"|(?P<scheme>\w+://)[^/\s:@]+:[^/\s@]+@"
+    r"|(?P<hook>https://(?:hooks\.slack\.com/services|discord(?:app)?\.com/api/webhooks)/)\S+"
+    r"|\bhf_[A-Za-z0-9]{20,}\b",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """Return ``text`` with secrets replaced by ``***``."""
+    return _SECRETS.sub(lambda m: f"{m['keep'] or m['scheme'] or m['hook'] or ''}***", text)
+
+
+class _Masking(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
+class _ToPeople(logging.Handler):
+    """Show warnings and errors on the console."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "red" if record.levelno >= logging.ERROR else "yellow"
+        word = "error" if record.levelno >= logging.ERROR else "warning"
+        messages().print(f"{word}: {masked(record.getMessage())}", style=style, markup=False)
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Write all log records to ``path`` while the block runs, and warnings to the console too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(_Masking("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    people = _ToPeople(level=logging.WARNING)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.INFO)
+    root.addHandler(file)
+    root.addHandler(people)
+    # Requests of the hub client at INFO level say nothing to a reader of a training log.
+    for noisy in ("httpx", "httpcore", "urllib3", "filelock", "fsspec", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        root.removeHandler(file)
+        root.removeHandler(people)
+        root.setLevel(level)
+        file.close()
+
+
+def route_transformers() -> None:
+    """Send the records of transformers through our handlers, and turn its progress bars off."""
+    from transformers.utils import logging as hf
+
+    hf.disable_default_handler()
+    hf.enable_propagation()
+    hf.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -1,0 +1,1 @@
+"""Scores that tell the truth about Korean summaries."""

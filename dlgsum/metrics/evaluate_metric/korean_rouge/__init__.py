@@ -1,0 +1,1 @@
+"""The local `evaluate` metric `korean_rouge`; `evaluate` itself loads the script by its path."""

@@ -1,0 +1,252 @@
+"""Decide which model to start from, without torch; then load it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dlgsum.config.schema.model import Model
+from dlgsum.core.errors import ConfigError, EnvironmentProblem
+from dlgsum.models.problems import explained, not_a_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+
+KOBART = "digit82/kobart-summarization"
+MINI = "kobart_mini"
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")
+_MODEL_TYPES = {"kobart": "bart", "bart": "bart", "t5": "t5", "mt5": "mt5"}
+_NAMED_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What a run starts from, and why."""
+
+    kind: Literal["pretrained", "mini"]
+    architecture: str
+    checkpoint: str
+    reason: str
+
+
+def choose_checkpoint(model: Model) -> ModelChoice:
+    """Choose the starting weights; asks the hub at most once, for at most `hub_timeout` seconds.
+
+    Raises:
+        ConfigError: architecture and checkpoint contradict each other, or the architecture needs a checkpoint.
+    """
+    wanted, checkpoint = model.architecture, model.checkpoint
+    if MINI in (wanted, checkpoint):
+        if checkpoint not in (MINI, "auto") or wanted not in (MINI, "auto"):
+            raise ConfigError(
+                [f"model.architecture={wanted} does not fit model.checkpoint={checkpoint}"],
+                f"{MINI} is trained from scratch: set both to {MINI}, or neither.",
+            )
+        return ModelChoice("mini", MINI, MINI, "as asked")
+    if checkpoint != "auto":
+        return ModelChoice("pretrained", wanted, checkpoint, "as asked")
+    if wanted == "kobart":
+        return ModelChoice("pretrained", wanted, KOBART, "as asked: model.architecture=kobart")
+    if wanted != "auto":
+        raise ConfigError(
+            [f"model.architecture={wanted} needs model.checkpoint: a hub name or a folder"],
+            "For Korean, for example: paust/pko-t5-base (t5), google/mt5-small (mt5), gogamza/kobart-base-v2 (bart).",
+        )
+    if is_cached(KOBART, model.revision):
+        return ModelChoice("pretrained", "kobart", KOBART, "found in the local cache")
+    reachable, why = _ask_hub(KOBART, model.revision, model.hub_timeout)
+    if reachable:
+        return ModelChoice("pretrained", "kobart", KOBART, why)
+    return ModelChoice("mini", MINI, MINI, f"{KOBART} is not in the local cache, and {why}")
+
+
+def is_cached(checkpoint: str, revision: str | None = None) -> bool:
+    """Say whether the configuration, the weights and the tokenizer of a hub checkpoint are in the local cache.
+
+    Weights in several files are never said to be cached: one of them could be missing.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    def has(*names: str) -> bool:
+        return any(isinstance(try_to_load_from_cache(checkpoint, name, revision=revision), str) for name in names)
+
+    try:
+        return has("config.json") and has(*_WEIGHTS) and has(*_TOKENIZERS)
+    except HFValidationError:  # a folder, or no name at all
+        return False
+
+
+def _ask_hub(checkpoint: str, revision: str | None, seconds: float) -> tuple[bool, str]:
+    """Say whether the hub offers a checkpoint, and what was learnt; never takes longer than `seconds`."""
+    from huggingface_hub import constants, get_session
+
+    if constants.is_offline_mode():
+        return False, "the hub is switched off by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE"
+    hub = constants.ENDPOINT
+    url = f"{hub}/{checkpoint}/resolve/{revision or 'main'}/config.json"
+    answers: list[int | Exception] = []
+
+    def ask() -> None:
+        try:
+            answers.append(get_session().head(url, timeout=seconds, follow_redirects=True).status_code)
+        except Exception as error:  # whatever goes wrong, the hub cannot be used
+            answers.append(error)
+
+    # A thread of its own: looking up a name can block for half a minute and knows no timeout.
+    started = time.monotonic()
+    thread = threading.Thread(target=ask, name="ask-hub", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not answers:
+        return False, f"{hub} did not answer within {seconds:g} s"
+    answer = answers[0]
+    if isinstance(answer, Exception):
+        return False, f"{hub} cannot be reached ({type(answer).__name__}: {answer})"
+    if answer >= 400:
+        return False, f"{hub} refused it (status {answer})"
+    return True, f"{hub} answered in {time.monotonic() - started:.1f} s"
+
+
+def load_pretrained(choice: ModelChoice, model: Model) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load a checkpoint's model, in float32, and its tokenizer as it is.
+
+    What is complete in the local cache is loaded without asking the hub, so that all runs start from the same
+    weights; `model.revision` picks others. Safetensors are preferred; a `.bin` file is read by
+    `torch.load(weights_only=True)`, which runs no code from it. With `load_pretrained=false` the weights are
+    random, drawn from torch's global random state.
+
+    Raises:
+        EnvironmentProblem: the checkpoint is missing, damaged, not an encoder–decoder or needs code of its own.
+        ConfigError: it is not of the architecture that was asked for.
+    """
+    from transformers import AutoConfig
+
+    name = choice.checkpoint
+    source = str(Path(name).expanduser())
+    not_a_folder(name)
+    common: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    if not Path(source).is_dir():
+        common["local_files_only"] = is_cached(source, model.revision)
+    with explained(name, "configuration"):
+        config = AutoConfig.from_pretrained(source, **common)
+    _check_architecture(choice, config)
+    with explained(name, "tokenizer"):
+        tokenizer = _load_tokenizer(source, config, common)
+    with explained(name, "model"):
+        loaded = _load_weights(source, config, common) if model.load_pretrained else _random(config, model)
+    return loaded, tokenizer
+
+
+def resize_for(model: Any, tokenizer: PreTrainedTokenizerFast, multiple: int, *, seed: int) -> None:
+    """Make the embedding large enough for every token, rounded up to a multiple; it never shrinks.
+
+    New rows are drawn around the mean of the old ones, from `seed`; the caller's random state is left alone.
+    """
+    import torch
+
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    highest = max(tokenizer.get_vocab().values(), default=-1) + 1
+    size = max(highest, embedding.num_embeddings)
+    size = -(-size // multiple) * multiple
+    if size == embedding.num_embeddings:
+        return
+    if head is not None and head.weight is not embedding.weight:
+        # T5 1.1 and mT5 have an output layer of their own, yet transformers 5 sets "tied" on every T5: resizing
+        # would tie, and so overwrite the trained output layer with the embedding.
+        model.config.tie_word_embeddings = False
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model.resize_token_embeddings(size)
+
+
+def _check_architecture(choice: ModelChoice, config: PreTrainedConfig) -> None:
+    from dlgsum.models.family import family_for
+
+    family_for(config)
+    expected = _MODEL_TYPES.get(choice.architecture)
+    if expected is not None and config.model_type != expected:
+        raise ConfigError(
+            [f"model.architecture={choice.architecture}, but '{choice.checkpoint}' is a {config.model_type} model"],
+            "Use model.architecture=auto to take it from the checkpoint.",
+        )
+
+
+def _load_tokenizer(source: str, config: PreTrainedConfig, common: dict[str, Any]) -> PreTrainedTokenizerBase:
+    """Return the tokenizer as its tokenizer.json says, where there is one."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.utils.hub import cached_file
+
+    where = {key: value for key, value in common.items() if key != "trust_remote_code"}
+    missing_is_fine = {
+        "_raise_exceptions_for_missing_entries": False,
+        "_raise_exceptions_for_gated_repo": False,
+    }
+    if cached_file(source, "tokenizer.json", **where, **missing_is_fine) is None:
+        return AutoTokenizer.from_pretrained(source, **common)
+    # AutoTokenizer picks a class by model type, and that class builds a backend of its own make: RoBERTa's
+    # bytes for every BART, SentencePiece's for every T5. For KoBART and pko-t5 both are wrong.
+    tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(source, **where)
+    for key in _NAMED_IDS:
+        index, attribute = getattr(config, key, None), key.removesuffix("_id")
+        if getattr(tokenizer, attribute) is None and isinstance(index, int) and 0 <= index < len(tokenizer):
+            setattr(tokenizer, attribute, tokenizer.convert_ids_to_tokens(index))
+    return tokenizer
+
+
+def _load_weights(source: str, config: PreTrainedConfig, common: dict[str, Any]) -> Any:
+    """Return the model with the checkpoint's weights, after naming those that did not fit."""
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
+    with _no_conversion_request():
+        # Master weights in float32, whatever type the file has: training in fp16 fails on fp16 weights.
+        model, info = AutoModelForSeq2SeqLM.from_pretrained(
+            source, config=config, dtype=torch.float32, output_loading_info=True, **common
+        )
+    missing, unexpected = sorted(info["missing_keys"]), sorted(info["unexpected_keys"])
+    if missing:
+        if len(missing) >= len(dict(model.named_parameters())):
+            raise EnvironmentProblem(
+                f"None of the weights in '{source}' belong to a {type(model).__name__}",
+                "Use another checkpoint.",
+            )
+        log.warning(
+            "%d weights are MISSING from '%s' and start random, so the model is not the pretrained one: %s",
+            len(missing), source, ", ".join(missing),
+        )  # fmt: skip
+    if unexpected:
+        log.warning("%d weights of '%s' are not used: %s", len(unexpected), source, ", ".join(unexpected))
+    return model
+
+
+def _random(config: PreTrainedConfig, model: Model) -> Any:
+    import torch
+    from transformers import AutoModelForSeq2SeqLM
+
+    return AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32, trust_remote_code=model.trust_remote_code)
+
+
+@contextmanager
+def _no_conversion_request() -> Iterator[None]:
+    """Keep transformers from asking a public service to convert a `.bin` checkpoint, in a thread of its own."""
+    key = "DISABLE_SAFETENSORS_CONVERSION"
+    before = os.environ.get(key)
+    os.environ[key] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[key]
+        else:
+            os.environ[key] = before

@@ -1,0 +1,429 @@
+"""Train a summarizer: from a settled configuration to the best model and its scores."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlgsum.config.compose import from_mapping, to_yaml
+from dlgsum.config.request import Request
+from dlgsum.config.schema import Config
+from dlgsum.core.console import messages
+from dlgsum.core.errors import ConfigError, DlgsumError, TrainingFailed
+from dlgsum.core.files import write_json
+from dlgsum.core.log import logging_to, route_transformers
+from dlgsum.data.sources import Splits
+from dlgsum.recipes import wiring
+from dlgsum.recipes.baselines import lead_baseline
+from dlgsum.tracking.environment import describe_environment
+from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.stream import MetricStream
+
+if TYPE_CHECKING:
+    from dlgsum.data.encode import EncodedSplit
+    from dlgsum.training.inference import SummaryGenerator
+    from dlgsum.training.trainer import SummarizationTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a run ended with.
+
+    ``best_metrics`` are the validation metrics of the best model, ``baseline_metrics`` those of the lead baseline,
+    ``test_metrics`` and ``test_baseline_metrics`` the same on test rows with summaries (empty without them).
+    """
+
+    run_id: str
+    run_dir: str
+    model_path: str
+    best_metrics: dict[str, float]
+    best_step: int
+    signature: str
+    baseline_metrics: dict[str, float]
+    test_metrics: dict[str, float]
+    test_baseline_metrics: dict[str, float]
+    final_metrics: dict[str, float]
+    steps: int
+    epochs: float
+    seconds: float
+    stopped_early: bool
+    choices: dict[str, str] = field(default_factory=dict)
+
+
+class DialogueSummarizationTrainer:
+    """Train, evaluate and use a dialogue summarizer.
+
+    Args:
+        config: a configuration, or plain nested settings (what is absent takes its default).
+        experiment_name: replaces ``meta.experiment_name``.
+        settled: a configuration settled before; the command line has one.
+
+    Raises:
+        ConfigError: the settings are wrong; every problem is reported.
+    """
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any] | None = None,
+        experiment_name: str | None = None,
+        *,
+        settled: wiring.Settled | None = None,
+    ) -> None:
+        if settled is None:
+            typed = config if isinstance(config, Config) else from_mapping(config or {})
+            settled = wiring.settle_config(typed)
+        if experiment_name:
+            meta = dataclasses.replace(settled.config.meta, experiment_name=experiment_name)
+            settled = dataclasses.replace(settled, config=dataclasses.replace(settled.config, meta=meta))
+        self.settled = settled
+        self.run: RunFolder | None = None
+        self.datasets: dict[str, EncodedSplit] = {}
+        self._splits: Splits | None = None
+        self._generator: SummaryGenerator | None = None
+        self._trainer: SummarizationTrainer | None = None
+        self._stream: MetricStream | None = None
+        self._keep_best: Any = None
+        self._progress: Any = None
+
+    @property
+    def config(self) -> Config:
+        """The settled configuration."""
+        return self.settled.config
+
+    @property
+    def output_dir(self) -> Path:
+        """The run folder."""
+        return self._run().path
+
+    @property
+    def model_save_dir(self) -> Path:
+        """The folder of the best model."""
+        return self._run().best_model
+
+    @property
+    def trainer(self) -> SummarizationTrainer:
+        """The Trainer of transformers underneath, for callbacks of one's own; data are prepared if need be."""
+        if self._trainer is None:
+            self._build_trainer()
+        assert self._trainer is not None
+        return self._trainer
+
+    def initialize_components(self) -> None:
+        """Read the data and load the model; ``prepare_data`` and ``train`` do it as needed."""
+        self.prepare_data()
+
+    def prepare_data(
+        self, train_path: str | None = None, val_path: str | None = None, test_path: str | None = None
+    ) -> dict[str, EncodedSplit]:
+        """Read, clean and tokenize the data.
+
+        Args:
+            train_path: replaces ``data.train``; likewise ``val_path`` and ``test_path``.
+
+        Returns:
+            "train", "validation" and, where there is one, "test".
+
+        Raises:
+            DataError: a file is missing, unreadable or without usable rows.
+        """
+        given = {"train": train_path, "validation": val_path, "test": test_path}
+        new = {name: str(path) for name, path in given.items() if path is not None}
+        if self.datasets and not new:
+            return self.datasets
+        if new:
+            source = {"source": "csv"} if "train" in new else {}
+            data = dataclasses.replace(self.config.data, **source, **new)  # type: ignore[arg-type]
+            self.settled = wiring.settle_config(dataclasses.replace(self.config, data=data), self.settled.model)
+        self._splits = wiring.build_splits(self.config)
+        texts = [text for row in self._splits.train.rows for text in (row.dialogue, *row.references)]
+        _seed(self.config)
+        model, tokenizer = wiring.build_model(self.config, self.settled.model, texts)
+        plan = wiring.build_plan(self.config, model)
+        self._generator = wiring.build_generator(self.config, model, tokenizer, plan)
+        self.datasets = wiring.encode(self.config, self._splits, tokenizer)
+        return self.datasets
+
+    def train(
+        self, datasets: Mapping[str, EncodedSplit] | None = None, resume_from_checkpoint: str | None = None
+    ) -> TrainingResult:
+        """Train and return the result; the run folder holds everything else.
+
+        Args:
+            datasets: what ``prepare_data`` returned; prepared now when None.
+            resume_from_checkpoint: folder of a checkpoint to go on from.
+
+        Raises:
+            TrainingFailed: training began and could not be finished.
+        """
+        run = self._run()
+        with ExitStack() as stack:
+            stack.enter_context(logging_to(run.log))
+            route_transformers()
+            run.status("running")
+            run.event("start", reasons=self.settled.reasons)
+            started = time.perf_counter()
+            try:
+                result = self._train(datasets, resume_from_checkpoint, started)
+            except BaseException as error:
+                self._record_failure(run, error)
+                raise
+            finally:
+                if self._progress is not None:
+                    self._progress.close()
+            write_json(run.results, dataclasses.asdict(result))
+            run.status("completed")
+            run.event("end", status="completed", seconds=result.seconds)
+            return result
+
+    def evaluate(
+        self, dataset: EncodedSplit | None = None, metric_key_prefix: str = "eval", **options: Any
+    ) -> dict[str, float]:
+        """Score a data set with the current model; metrics are named ``<prefix>_<metric>``."""
+        return self.trainer.evaluate(dataset, metric_key_prefix=metric_key_prefix, **options)
+
+    def generate_predictions(
+        self, dataset: EncodedSplit | None = None, max_samples: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return ``{"fname", "input", "prediction", "reference"}`` for the first rows of a data set."""
+        split = dataset if dataset is not None else self.prepare_data()["validation"]
+        if max_samples is not None:
+            split = split.select(max_samples)
+        generated = self.trainer.generator.run(split, batch_size=self.config.training.per_device_eval_batch_size)
+        return [
+            {
+                "fname": row.id,
+                "input": row.dialogue,
+                "prediction": text,
+                "reference": row.references[0] if row.references else None,
+            }
+            for row, text in zip(split.rows, generated.texts, strict=True)
+        ]
+
+    def _run(self) -> RunFolder:
+        if self.run is None:
+            self.run = RunFolder.create(wiring.output_dir(self.config))
+            self.run.write_config(to_yaml(self.config))
+        return self.run
+
+    def _train(
+        self, datasets: Mapping[str, EncodedSplit] | None, resume_from: str | None, started: float
+    ) -> TrainingResult:
+        run = self._run()
+        if datasets is not None:
+            self.datasets = dict(datasets)
+        show = self.config.monitoring.progress != "off"
+        if show:
+            messages().print(f"run         {run.path}", markup=False)
+            messages().print(f"model       {self.settled.model.checkpoint} ({self.settled.model.reason})", markup=False)
+            messages().print(f"data        {self.settled.reasons['data']}", markup=False)
+        self.prepare_data()
+        trainer = self.trainer
+        assert self._splits is not None
+        assert self._generator is not None
+        run.write_config(to_yaml(self.config))
+        write_json(run.path / "environment.json", describe_environment())
+        write_json(run.path / "data.json", {"splits": [split.describe() for split in self._splits.all]})
+        self._warn_about_data()
+        if show:
+            messages().print(f"device      {self._generator.plan.reason}", markup=False)
+            sizes = ", ".join(f"{name} {len(split)}" for name, split in self.datasets.items())
+            parameters = sum(parameter.numel() for parameter in self._generator.model.parameters())
+            messages().print(f"rows        {sizes}; {parameters / 1e6:.1f}M parameters", markup=False)
+            messages().print(f"scores      {trainer.suite.signature}", markup=False)
+        outcome = trainer.train(resume_from_checkpoint=resume_from)
+        return self._finish(outcome, started)
+
+    def _finish(self, outcome: Any, started: float) -> TrainingResult:
+        """Go back to the best model, score the test rows, and gather the result."""
+        run, trainer, keep_best = self._run(), self.trainer, self._keep_best
+        final = dict(trainer.last_evaluation.metrics) if trainer.last_evaluation else {}
+        best = keep_best.ranking.best
+        if best is None:
+            self._save_without_score(run)
+        elif self.config.training.load_best_model_at_end and best.step != trainer.state.global_step:
+            _load_weights(trainer.model, run.best_model)
+        test_metrics: dict[str, float] = {}
+        test_baseline: dict[str, float] = {}
+        test = self.datasets.get("test")
+        if test is not None:
+            scored = trainer.evaluate(test, metric_key_prefix="test")
+            if test.split.has_summaries:
+                test_metrics = {name.removeprefix("test_"): value for name, value in scored.items()}
+                test_baseline = lead_baseline(test.rows, trainer.suite)
+        validation = self.datasets["validation"]
+        result = TrainingResult(
+            run_id=run.id,
+            run_dir=str(run.path),
+            model_path=str(run.best_model),
+            best_metrics=keep_best.best_metrics,
+            best_step=best.step if best else trainer.state.global_step,
+            signature=trainer.suite.signature,
+            baseline_metrics=lead_baseline(validation.rows, trainer.suite),
+            test_metrics=test_metrics,
+            test_baseline_metrics=test_baseline,
+            final_metrics=final,
+            steps=trainer.state.global_step,
+            epochs=float(trainer.state.epoch or 0.0),
+            seconds=time.perf_counter() - started,
+            stopped_early=keep_best.stopped_early,
+            choices={**self.settled.reasons, "device": trainer.generator.plan.reason},
+        )
+        assert self._stream is not None
+        self._stream.finish({f"best/{name}": value for name, value in result.best_metrics.items()})
+        return result
+
+    def _build_trainer(self) -> None:
+        from dlgsum.training.arguments import build_arguments
+        from dlgsum.training.best import Patience, Ranking
+        from dlgsum.training.hooks.keep_best import KeepBest
+        from dlgsum.training.hooks.progress import ShowProgress
+        from dlgsum.training.hooks.record import Record
+        from dlgsum.training.trainer import SummarizationTrainer
+
+        self.prepare_data()
+        generator = self._generator
+        assert generator is not None
+        run, config = self._run(), self.config
+        trainer = SummarizationTrainer(
+            config=config,
+            args=build_arguments(config, generator.plan, run.checkpoints),
+            generator=generator,
+            suite=wiring.build_suite(config, generator.tokenizer.hf.tokenize),
+            train_dataset=self.datasets["train"],
+            eval_dataset=self.datasets["validation"],
+        )
+        first = trainer.is_world_process_zero()
+        self._stream = MetricStream(run.metrics, wiring.build_trackers(config, run) if first else [])
+        greater = config.metrics.greater_is_better
+        self._keep_best = KeepBest(
+            config.metrics.best,
+            Ranking(config.training.keep_best, greater),
+            Patience(config.training.early_stopping_patience, config.training.early_stopping_threshold, greater),
+            run,
+            self._save_model,
+        )
+        self._progress = ShowProgress(
+            trainer, self._keep_best, messages(), mode=config.monitoring.progress, samples=config.monitoring.samples
+        )
+        # Best first: the line that progress prints says whether this model is the best.
+        for hook in (self._keep_best, Record(trainer, self._stream, run, predictions=config.tracking.save_predictions)):
+            trainer.add_callback(hook)
+        trainer.add_callback(self._progress)
+        self._trainer = trainer
+
+    def _save_model(self, folder: Path, metrics: dict[str, float], step: int) -> None:
+        from dlgsum.recipes.model_card import write_model_card
+
+        trainer, generator = self.trainer, self._generator
+        assert generator is not None
+        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+        generator.tokenizer.hf.save_pretrained(folder)
+        record = {"run": self._run().id, "step": step, "signature": trainer.suite.signature, "metrics": metrics}
+        write_json(folder / "metrics.json", record)
+        (folder / "dlgsum.yaml").write_text(to_yaml(self.config), encoding="utf-8")
+        write_model_card(folder, self.config, self.datasets, record)
+
+    def _save_without_score(self, run: RunFolder) -> None:
+        """Keep the last model where no evaluation gave a finite score, and say so."""
+        from dlgsum.core.files import new_folder
+
+        logger.warning("no evaluation gave a finite %s; the last model is kept as best_model", self.config.metrics.best)
+        with new_folder(run.best_model) as folder:
+            self._save_model(folder, {}, self.trainer.state.global_step)
+
+    def _warn_about_data(self) -> None:
+        assert self._splits is not None
+        for split in self._splits.all:
+            for skipped in split.skipped[:5]:
+                logger.warning("%s: row %s (line %s) skipped: %s", split.name, skipped.id, skipped.line, skipped.reason)
+            if len(split.skipped) > 5:
+                logger.warning("%s: %d more rows skipped, listed in data.json", split.name, len(split.skipped) - 5)
+        sample = [reference for row in self._splits.validation.rows[:200] for reference in row.references]
+        warning = self.trainer.suite.coverage_warning(sample)
+        if warning:
+            logger.warning(warning)
+
+    def _record_failure(self, run: RunFolder, error: BaseException) -> None:
+        status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        reason = f"{type(error).__name__}: {error}"
+        try:
+            logger.error("training %s: %s", status, reason, exc_info=not isinstance(error, DlgsumError))
+            run.status(status, reason=reason)
+            run.event("end", status=status, reason=reason)
+            if self._stream is not None:
+                self._stream.finish({"status": status}, failed=True)
+        except OSError:  # a full disk must not hide the first error
+            pass
+
+
+def create_trainer(
+    config: str | Path | Config | Mapping[str, Any] | None = None, *overrides: str, sweep_mode: bool = False
+) -> DialogueSummarizationTrainer:
+    """Return a trainer for a YAML file, plain settings, or the defaults.
+
+    Args:
+        config: a YAML file (merged over the defaults like ``--config``), nested settings, or None.
+        overrides: as on the command line, such as ``"training.learning_rate=3e-5"``.
+        sweep_mode: take the parameters of the W&B run that is open over everything else.
+
+    Raises:
+        ConfigError: the settings are wrong; every problem is reported.
+    """
+    lines = [*overrides, *(_sweep_overrides() if sweep_mode else [])]
+    if config is None or isinstance(config, (str, Path)):
+        request = Request(overrides=lines, file=None if config is None else Path(config))
+        return DialogueSummarizationTrainer(settled=wiring.settle(request))
+    if lines:
+        raise ConfigError(["overrides go with a file; change the settings in the mapping instead"])
+    return DialogueSummarizationTrainer(config)
+
+
+def run(settled: wiring.Settled) -> TrainingResult:
+    """Train with a settled configuration: what ``dlgsum train`` does.
+
+    Raises:
+        DlgsumError: with the exit code of what went wrong.
+    """
+    trainer = DialogueSummarizationTrainer(settled=settled)
+    try:
+        return trainer.train()
+    except (DlgsumError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        log = trainer.run.log if trainer.run else None
+        raise TrainingFailed(f"{type(error).__name__}: {error}", f"The traceback is in {log}.") from error
+
+
+def _seed(config: Config) -> None:
+    from transformers import enable_full_determinism, set_seed
+
+    if config.training.full_determinism:
+        enable_full_determinism(config.general.seed)
+    else:
+        set_seed(config.general.seed)
+
+
+def _load_weights(model: Any, folder: Path) -> None:
+    from safetensors.torch import load_model
+
+    load_model(model, folder / "model.safetensors", strict=False)
+    model.tie_weights()
+
+
+def _sweep_overrides() -> list[str]:
+    import wandb
+
+    if wandb.run is None:
+        raise ConfigError(["sweep_mode=True, but no W&B run is open; call wandb.init() first"])
+    return [f"{key}={value}" for key, value in dict(wandb.config).items()]
+
+
+__all__ = ["DialogueSummarizationTrainer", "TrainingResult", "create_trainer", "run"]

@@ -1,0 +1,63 @@
+"""What a run depends on besides its configuration: versions, hardware, commit, command."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dlgsum import __version__
+from dlgsum.core.log import masked
+
+PACKAGES = (
+    "torch", "transformers", "tokenizers", "accelerate", "datasets", "evaluate", "rouge-score", "sacrebleu",
+    "kiwipiepy", "kiwipiepy_model", "hydra-core", "omegaconf", "pydantic", "numpy", "safetensors", "wandb",
+)  # fmt: skip
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions, hardware, the git commit and the command line, without secrets."""
+    import torch
+
+    return {
+        "dlgsum": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git": _git(Path.cwd()),
+        "command": masked(" ".join(sys.argv)),
+        "working_directory": str(Path.cwd()),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(folder: Path) -> dict[str, Any] | None:
+    """Return the commit and whether files differ from it; None outside a repository."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+
+    def ask(*words: str) -> str | None:
+        done = subprocess.run([git, *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        return None if commit is None else {"commit": commit, "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

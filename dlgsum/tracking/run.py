@@ -1,0 +1,173 @@
+"""The run folder: one folder that explains a run completely, and finding one again by name."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dlgsum.core.errors import UsageError, nearest
+from dlgsum.core.files import JsonlWriter, read_json, write_json, write_text_atomic
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, output_dir: Path) -> RunFolder:
+        """Make a new folder ``<output_dir>/experiments/<time>_<id>``.
+
+        Raises:
+            OSError: the folder cannot be made.
+        """
+        stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
+        path = output_dir / "experiments" / f"{stamp}_{secrets.token_hex(4)}"
+        path.mkdir(parents=True)
+        for name in ("checkpoints", "models", "predictions"):
+            (path / name).mkdir()
+        return cls(path)
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, which reruns the run by itself."""
+        return self.path / "config.yaml"
+
+    @property
+    def log(self) -> Path:
+        """The log."""
+        return self.path / "training.log"
+
+    @property
+    def metrics(self) -> Path:
+        """All metrics, one row a step that has any."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Resumable checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def models(self) -> Path:
+        """The best models."""
+        return self.path / "models"
+
+    @property
+    def best_model(self) -> Path:
+        """The best model, loadable by plain transformers."""
+        return self.models / "best_model"
+
+    @property
+    def predictions(self) -> Path:
+        """Predictions, one file an evaluation."""
+        return self.path / "predictions"
+
+    @property
+    def results(self) -> Path:
+        """The results, written last."""
+        return self.path / "training_results.json"
+
+    def event(self, kind: str, **details: Any) -> None:
+        """Append an event, such as the start, an evaluation, a new best model or the end."""
+        writer = JsonlWriter(self.path / "events.jsonl")
+        writer.write({"time": datetime.now(UTC).isoformat(), "event": kind, **details})
+        writer.close()
+
+    def status(self, status: str, **details: Any) -> None:
+        """Record the state the run is in: running, completed, failed or interrupted."""
+        write_json(self.path / "status.json", {"status": status, "pid": os.getpid(), "time": time.time(), **details})
+
+    def write_config(self, text: str) -> None:
+        """Save the resolved configuration."""
+        write_text_atomic(self.config, text)
+
+    def read_results(self) -> dict[str, Any] | None:
+        """Return the results, or None while there are none or they cannot be read."""
+        try:
+            return read_json(self.results)
+        except (OSError, ValueError):
+            return None
+
+
+def list_runs(output_dir: Path) -> list[RunFolder]:
+    """Return all runs, oldest first; an absent folder has none."""
+    root = output_dir / "experiments"
+    if not root.is_dir():
+        return []
+    return [RunFolder(path) for path in sorted(root.iterdir()) if (path / "config.yaml").is_file()]
+
+
+def find_run(name: str, output_dir: Path) -> RunFolder:
+    """Return the run that ``name`` means: an id, a unique prefix of one, ``latest``, ``best``, or its folder.
+
+    ``latest`` is the newest run that has a model. ``best`` compares rouge_combined_f1 and refuses to compare
+    scores with different signatures.
+
+    Raises:
+        UsageError: no run, or more than one, fits.
+    """
+    path = Path(name)
+    if (path / "config.yaml").is_file() and (path / "models").is_dir():
+        return RunFolder(path)
+    runs = list_runs(output_dir)
+    if not runs:
+        raise UsageError(
+            f"There are no runs in {output_dir / 'experiments'}",
+            "Train one with `dlgsum train`, or name a model folder.",
+        )
+    if name == "latest":
+        return _latest(runs, output_dir)
+    if name == "best":
+        return _best(runs, output_dir)
+    fitting = [run for run in runs if run.id == name] or [
+        run for run in runs if run.id.startswith(name) or run.id.partition("_")[2].partition("_")[2].startswith(name)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UsageError(
+            f"'{name}' fits {len(fitting)} runs: {', '.join(run.id for run in fitting[:10])}", "Give more of it."
+        )
+    guess = nearest(name, [run.id for run in runs])
+    raise UsageError(
+        f"There is no run '{name}' in {output_dir / 'experiments'}",
+        f"Did you mean {guess}?" if guess else f"The newest runs: {', '.join(run.id for run in runs[-5:])}",
+    )
+
+
+def _latest(runs: list[RunFolder], output_dir: Path) -> RunFolder:
+    with_model = [run for run in runs if run.best_model.is_dir()]
+    if not with_model:
+        raise UsageError(f"None of the {len(runs)} runs in {output_dir} has a model yet")
+    return with_model[-1]
+
+
+def _best(runs: list[RunFolder], output_dir: Path) -> RunFolder:
+    scored = []
+    for run in runs:
+        results = run.read_results() if run.best_model.is_dir() else None
+        score = (results or {}).get("best_metrics", {}).get("rouge_combined_f1")
+        if results and isinstance(score, (int, float)):
+            scored.append((float(score), results.get("signature", ""), run))
+    if not scored:
+        raise UsageError(f"None of the {len(runs)} runs in {output_dir} has a score yet")
+    signatures = sorted({signature for _, signature, _ in scored})
+    if len(signatures) > 1:
+        shown = "\n".join(f"  {signature}" for signature in signatures)
+        raise UsageError(
+            f"'best' is undefined: the runs were scored in {len(signatures)} different ways:\n{shown}",
+            "Name a run by its id.",
+        )
+    return max(scored, key=lambda entry: entry[0])[2]

@@ -1,0 +1,1 @@
+"""The training run: one Trainer, its arguments, evaluation, best models and hooks."""

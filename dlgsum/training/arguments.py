@@ -1,0 +1,69 @@
+"""From the typed configuration to transformers' arguments, through one visible table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import Seq2SeqTrainingArguments
+
+from dlgsum.config.schema import Config
+from dlgsum.core.device import DevicePlan
+
+# Settings of `training` that transformers knows under the same name, with the same meaning.
+SAME_NAME = (
+    "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
+    "gradient_accumulation_steps", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
+    "max_grad_norm", "optim", "lr_scheduler_type", "gradient_checkpointing", "eval_strategy", "eval_steps",
+    "save_strategy", "save_total_limit", "logging_strategy", "logging_steps", "dataloader_num_workers",
+    "full_determinism",
+)  # fmt: skip
+
+# Settings of `training` that other parts of dlgsum act on.
+OURS = {
+    "batching": "data.batching, through the Trainer's train loader",
+    "tokens_per_batch": "data.batching, through the Trainer's train loader",
+    "label_smoothing_factor": "training.loss",
+    "precision": "core.device, then fp16/bf16 below",
+    "fp16": "core.device, then fp16/bf16 below",
+    "bf16": "core.device, then fp16/bf16 below",
+    "warmup_steps": "warmup_steps below",
+    "warmup_ratio": "warmup_steps below",
+    "save_steps": "save_steps below",
+    "load_best_model_at_end": "training.best",
+    "keep_best": "training.best",
+    "early_stopping_patience": "training.best",
+    "early_stopping_threshold": "training.best",
+}
+
+
+def build_arguments(config: Config, plan: DevicePlan, output_dir: Path) -> Seq2SeqTrainingArguments:
+    """Return the Trainer's arguments.
+
+    Args:
+        output_dir: folder of the resumable checkpoints.
+    """
+    training = config.training
+    values: dict[str, Any] = {name: getattr(training, name) for name in SAME_NAME}
+    values |= {
+        "output_dir": str(output_dir),
+        # transformers 5 reads a float below 1 as a share of all steps.
+        "warmup_steps": training.warmup_steps or training.warmup_ratio or 0,
+        "save_steps": training.save_steps or 500,
+        "seed": config.general.seed,
+        "fp16": plan.precision == "fp16",
+        "bf16": plan.precision == "bf16",
+        "use_cpu": plan.device == "cpu",
+        # One stream of metrics, ours: a second logger beside it loses rows.
+        "report_to": "none",
+        "disable_tqdm": True,
+        # The default hides NaN behind a loss of 0.
+        "logging_nan_inf_filter": False,
+        # Best model and early stopping are ours (training/best.py): they state what NaN and ties mean.
+        "load_best_model_at_end": False,
+        "remove_unused_columns": False,
+        # Pinning needs a GPU; without one torch warns at every loader.
+        "dataloader_pin_memory": plan.device == "cuda",
+        "label_names": ["labels"],
+    }
+    return Seq2SeqTrainingArguments(**values)

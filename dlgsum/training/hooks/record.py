@@ -1,0 +1,93 @@
+"""Pass every metric on to the one stream, and keep the predictions of each evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from dlgsum.core.files import dumps, write_text_atomic
+from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.stream import MetricStream
+
+if TYPE_CHECKING:
+    from dlgsum.training.trainer import Evaluation, SummarizationTrainer
+
+_NOT_METRICS = {"epoch", "step", "total_flos"}
+
+
+class Record(TrainerCallback):
+    """Write metrics and predictions as they come; only the first process writes."""
+
+    def __init__(
+        self, trainer: SummarizationTrainer, stream: MetricStream, run: RunFolder, *, predictions: bool
+    ) -> None:
+        self._trainer = trainer
+        self._stream = stream
+        self._run = run
+        self._predictions = predictions
+        self._mark = (time.perf_counter(), 0, 0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock of the throughput."""
+        self._mark = (time.perf_counter(), state.global_step, self._tokens())
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Record the metrics of a step under their public names, training steps with their throughput."""
+        if not state.is_world_process_zero or not logs:
+            return
+        metrics = {public_name(name): value for name, value in logs.items() if name not in _NOT_METRICS}
+        if "loss" in logs:
+            now, tokens = time.perf_counter(), self._tokens()
+            then, step, seen = self._mark
+            if now > then and state.global_step > step:
+                metrics["throughput/tokens_per_second"] = (tokens - seen) / (now - then)
+                metrics["throughput/steps_per_second"] = (state.global_step - step) / (now - then)
+            self._mark = (now, state.global_step, tokens)
+        self._stream.log(state.global_step, state.epoch, metrics)
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write the predictions of an evaluation, and keep its time out of the throughput."""
+        self._mark = (time.perf_counter(), state.global_step, self._tokens())
+        evaluation = self._trainer.last_evaluation
+        if not state.is_world_process_zero or evaluation is None or not self._predictions:
+            return
+        path = self._run.predictions / f"{evaluation.prefix}-step-{state.global_step}.jsonl"
+        write_text_atomic(path, "".join(dumps(row) + "\n" for row in prediction_rows(evaluation)))
+
+    def _tokens(self) -> int:
+        return int(self._trainer.source_tokens + self._trainer.target_tokens)
+
+
+def public_name(name: str) -> str:
+    """Return the public name of a metric: ``eval_loss`` is ``eval/loss``, ``loss`` is ``train/loss``."""
+    for prefix in ("eval", "test", "train"):
+        if name.startswith(f"{prefix}_"):
+            return f"{prefix}/{name[len(prefix) + 1 :]}"
+    return name if "/" in name else f"train/{name}"
+
+
+def prediction_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return one record a row: id, prediction, references and the row's scores."""
+    rows = []
+    for index, (row, text) in enumerate(zip(evaluation.split.rows, evaluation.texts, strict=True)):
+        record: dict[str, Any] = {"fname": row.id, "prediction": text, "references": list(row.references)}
+        if evaluation.scores is not None:
+            record |= {name: _rounded(float(values[index])) for name, values in evaluation.scores.rows.items()}
+        rows.append(record)
+    return rows
+
+
+def _rounded(value: float) -> float:
+    return round(value, 6) if math.isfinite(value) else value

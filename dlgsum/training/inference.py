@@ -1,0 +1,138 @@
+"""Generate summaries for a data set: longest first, encoder run once, order restored, on any number of processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from dlgsum.core.device import DevicePlan
+from dlgsum.data.collate import SummaryCollator
+from dlgsum.data.encode import EncodedSplit
+from dlgsum.models.encoding import SummaryTokenizer
+from dlgsum.training.loss import token_loss
+
+TORCH_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Summaries in the order of the data set; ``loss`` is the mean per target token, None without references."""
+
+    texts: list[str]
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class SummaryGenerator:
+    """A model with all it needs to turn encoded dialogues into summaries.
+
+    Args:
+        model: moved to its device when it is used.
+        collator: pads, and starts the decoder as in training.
+        generation: decoding settings.
+        evaluation: decoding settings of the evaluations during training.
+        plan: device and precision.
+    """
+
+    model: PreTrainedModel
+    tokenizer: SummaryTokenizer
+    collator: SummaryCollator
+    generation: GenerationConfig
+    evaluation: GenerationConfig
+    plan: DevicePlan
+
+    def run(
+        self,
+        split: EncodedSplit,
+        *,
+        batch_size: int,
+        generation: GenerationConfig | None = None,
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> Generated:
+        """Generate a summary for each row of ``split``.
+
+        Args:
+            batch_size: rows in a batch.
+            generation: decoding settings, where they differ from the model's.
+            on_batch: called with the rows done and all rows, by the first process.
+
+        Batches are of like length, longest first, so that running out of memory shows at once. With several
+        processes each takes every n-th batch, and all return everything. An empty split gives no texts.
+        """
+        ordered, restore = split.longest_first()
+        starts = range(0, len(ordered), batch_size)
+        rank, world = _process()
+        texts: dict[int, list[str]] = {}
+        totals = torch.zeros(2, dtype=torch.float64)
+        with self._evaluating():
+            for number, start in enumerate(starts):
+                if number % world == rank:
+                    rows = [ordered[index] for index in range(start, min(start + batch_size, len(ordered)))]
+                    ids, loss_and_count = self._batch(rows, generation or self.generation)
+                    texts[start] = self.tokenizer.decode(ids)
+                    totals += loss_and_count
+                if on_batch is not None and rank == 0:
+                    on_batch(min(start + batch_size, len(ordered)), len(ordered))
+        if world > 1:
+            texts, totals = _gather(texts, totals, world)
+        in_order = [text for start in starts for text in texts[start]]
+        loss, count = totals.tolist()
+        return Generated(restore(in_order), loss / count if count else None)
+
+    def _batch(
+        self, rows: list[dict[str, list[int]]], generation: GenerationConfig
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return generated ids, and the summed loss with the number of target tokens."""
+        batch = {name: value.to(self.model.device) for name, value in self.collator(rows).items()}
+        source = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+        encoded = self.model.get_encoder()(**source, return_dict=True)
+        loss = torch.zeros(2, dtype=torch.float64)
+        if "labels" in batch:
+            # The encoder's output serves the loss and the generation: it is the larger part of a greedy pass.
+            logits = self.model(
+                encoder_outputs=encoded,
+                attention_mask=batch["attention_mask"],
+                decoder_input_ids=batch["decoder_input_ids"],
+                use_cache=False,
+            ).logits
+            total, count = token_loss(logits, batch["labels"])
+            loss = torch.stack([total.double(), count.double()]).cpu()
+        generate: Any = self.model.generate
+        return generate(**source, encoder_outputs=encoded, generation_config=generation), loss
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        training = self.model.training
+        place: Any = self.model.to
+        place(self.plan.device)
+        self.model.train(False)
+        try:
+            with (
+                torch.inference_mode(),
+                torch.autocast(self.model.device.type, dtype=TORCH_DTYPE[self.plan.precision], enabled=self.plan.mixed),
+            ):
+                yield
+        finally:
+            self.model.train(training)
+
+
+def _process() -> tuple[int, int]:
+    """Return this process's rank and the number of processes."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank(), torch.distributed.get_world_size()
+    return 0, 1
+
+
+def _gather(texts: dict[int, list[str]], totals: torch.Tensor, world: int) -> tuple[dict[int, list[str]], torch.Tensor]:
+    """Join what every process generated."""
+    parts: list[Any] = [None] * world
+    torch.distributed.all_gather_object(parts, (texts, totals))
+    joined: dict[int, list[str]] = {}
+    for part, _ in parts:
+        joined |= part
+    return joined, torch.stack([total for _, total in parts]).sum(0)
