@@ -14,13 +14,10 @@ import csv
 import io
 import random
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from sample_dialogues.render import Row, render
 from sample_dialogues.script import load
@@ -45,12 +42,14 @@ def generate(seed: int) -> dict[str, list[Row]]:
     rng = random.Random(f"splits:{seed}")
     rows: list[Row] = []
     seen: set[str] = set()
+    used: Counter[tuple[tuple[str, ...], str]] = Counter()
     total, turn = sum(SIZES.values()), 0
     while len(rows) < total:
         for number in _order(rng, len(skeletons)):
             skeleton = skeletons[number]
             for attempt in range(100):
-                row = render(skeleton, common, f"{seed}:{skeleton.topic}:{skeleton.key}:{turn}:{attempt}")
+                name = f"{seed}:{skeleton.topic}:{skeleton.key}:{turn}:{attempt}"
+                row = render(skeleton, common, name, used)
                 if row.dialogue not in seen:
                     break
             else:

@@ -18,6 +18,7 @@ RENAMED = {
     "evaluation_strategy": "training.eval_strategy",
     "group_by_length": "training.batching=samples",
     "label_smoothing": "training.label_smoothing_factor",
+    "gradient_checkpointing": "training.activation_checkpointing",
     "lr": "training.learning_rate",
     "batch_size": "training.per_device_train_batch_size",
     "epochs": "training.num_train_epochs",

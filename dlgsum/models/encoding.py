@@ -45,6 +45,7 @@ class SummaryTokenizer:
             tokenizer.pad_token_id, "padding token (pad_token)", "Add pad_token to its tokenizer_config.json."
         )
         self._settings = settings
+        self._control = frozenset(i for i in (self.eos_id, self.pad_id, self.bos_id) if i is not None)
         self._skip = special_ids(tokenizer) | frozenset(extra_skip)
         self._size = len(tokenizer)
         self._backend = tokenizer.backend_tokenizer
@@ -94,7 +95,9 @@ class SummaryTokenizer:
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         # Never the tokenizer's own special tokens: T5 would add an end mark, KoBART none.
-        return [item.ids for item in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        rows = [item.ids for item in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        # A Unigram vocabulary lists "</s>" as a piece like any other, so text can contain the end mark's id.
+        return [row if self._control.isdisjoint(row) else [i for i in row if i not in self._control] for row in rows]
 
     def _ended(self, ids: list[int], limit: int) -> list[int]:
         if ids[-1:] == [self.eos_id]:

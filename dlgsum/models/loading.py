@@ -159,12 +159,12 @@ def resize_for(model: Any, tokenizer: PreTrainedTokenizerFast, multiple: int, *,
     highest = max(tokenizer.get_vocab().values(), default=-1) + 1
     size = max(highest, embedding.num_embeddings)
     size = -(-size // multiple) * multiple
-    if size == embedding.num_embeddings:
-        return
     if head is not None and head.weight is not embedding.weight:
         # T5 1.1 and mT5 have an output layer of their own, yet transformers 5 sets "tied" on every T5: resizing
         # would tie, and so overwrite the trained output layer with the embedding.
         model.config.tie_word_embeddings = False
+    if size == embedding.num_embeddings:
+        return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model.resize_token_embeddings(size)
@@ -192,8 +192,16 @@ def _load_tokenizer(source: str, config: PreTrainedConfig, common: dict[str, Any
         "_raise_exceptions_for_missing_entries": False,
         "_raise_exceptions_for_gated_repo": False,
     }
-    if cached_file(source, "tokenizer.json", **where, **missing_is_fine) is None:
-        return AutoTokenizer.from_pretrained(source, **common)
+
+    def has(name: str) -> bool:
+        return cached_file(source, name, **where, **missing_is_fine) is not None
+
+    if not has("tokenizer.json"):
+        other: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **common)
+        # Without any file transformers 5 makes up an empty vocabulary and says nothing.
+        if not any(has(name) for name in type(other).vocab_files_names.values()):
+            raise FileNotFoundError("it has no vocabulary file")
+        return other
     # AutoTokenizer picks a class by model type, and that class builds a backend of its own make: RoBERTa's
     # bytes for every BART, SentencePiece's for every T5. For KoBART and pko-t5 both are wrong.
     tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(source, **where)

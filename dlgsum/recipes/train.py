@@ -237,14 +237,15 @@ class DialogueSummarizationTrainer:
             sizes = ", ".join(f"{name} {len(split)}" for name, split in self.datasets.items())
             parameters = sum(parameter.numel() for parameter in self._generator.model.parameters())
             messages().print(f"rows        {sizes}; {parameters / 1e6:.1f}M parameters", markup=False)
-            messages().print(f"scores      {trainer.suite.signature}", markup=False)
         outcome = trainer.train(resume_from_checkpoint=resume_from)
         return self._finish(outcome, started)
 
     def _finish(self, outcome: Any, started: float) -> TrainingResult:
         """Go back to the best model, score the test rows, and gather the result."""
         run, trainer, keep_best = self._run(), self.trainer, self._keep_best
-        final = dict(trainer.last_evaluation.metrics) if trainer.last_evaluation else {}
+        last = trainer.last_evaluation
+        final = dict(last.metrics) if last else {}
+        signature = last.scores.signature if last and last.scores else trainer.suite.signature
         best = keep_best.ranking.best
         if best is None:
             self._save_without_score(run)
@@ -265,7 +266,7 @@ class DialogueSummarizationTrainer:
             model_path=str(run.best_model),
             best_metrics=keep_best.best_metrics,
             best_step=best.step if best else trainer.state.global_step,
-            signature=trainer.suite.signature,
+            signature=signature,
             baseline_metrics=lead_baseline(validation.rows, trainer.suite),
             test_metrics=test_metrics,
             test_baseline_metrics=test_baseline,
@@ -326,7 +327,9 @@ class DialogueSummarizationTrainer:
         assert generator is not None
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
         generator.tokenizer.hf.save_pretrained(folder)
-        record = {"run": self._run().id, "step": step, "signature": trainer.suite.signature, "metrics": metrics}
+        evaluation = trainer.last_evaluation
+        signature = evaluation.scores.signature if evaluation and evaluation.scores else ""
+        record = {"run": self._run().id, "step": step, "signature": signature, "metrics": metrics}
         write_json(folder / "metrics.json", record)
         (folder / "dlgsum.yaml").write_text(to_yaml(self.config), encoding="utf-8")
         write_model_card(folder, self.config, self.datasets, record)

@@ -129,7 +129,7 @@ def build_model(config: Config, choice: ModelChoice, texts: list[str]) -> tuple[
     settings = config.tokenizer
     tags = find_tags(texts) if settings.find_tags else []
     if choice.kind == "mini":
-        original = mini.train_tokenizer(texts, vocab_size=config.model.mini.vocab_size)
+        original: Any = mini.train_tokenizer(texts, vocab_size=config.model.mini.vocab_size)
         prepared = prepare_tokenizer(original, tags=tags, settings=settings)
         longest = max(settings.encoder_max_len, settings.decoder_max_len, config.generation.max_length or 0)
         bart = mini.build_mini_config(config.model.mini, prepared, max_positions=longest + 2)
@@ -150,14 +150,13 @@ def _check_lengths(config: Config, model: PreTrainedModel) -> None:
         "tokenizer.decoder_max_len": config.tokenizer.decoder_max_len,
         "generation.max_length": config.generation.max_length or 0,
     }
-    if limit is not None and any(length > limit for length in lengths.values()):
-        raise ConfigError(
-            [
-                f"{key}={length}: this model takes at most {limit} tokens"
-                for key, length in lengths.items()
-                if length > limit
-            ]
-        )
+    problems = [
+        f"{key}={length}: this model takes at most {limit} tokens"
+        for key, length in lengths.items()
+        if limit is not None and length > limit
+    ]
+    if problems:
+        raise ConfigError(problems)
 
 
 def summary_tokenizer(config: Config, model: PreTrainedModel, prepared: PreTrainedTokenizerFast) -> SummaryTokenizer:

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dlgsum import __version__
 from dlgsum.core.log import masked
 
 PACKAGES = (
@@ -25,7 +24,7 @@ def describe_environment() -> dict[str, Any]:
     import torch
 
     return {
-        "dlgsum": __version__,
+        "dlgsum": _version("dlgsum"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),

@@ -14,7 +14,7 @@ from dlgsum.core.device import DevicePlan
 SAME_NAME = (
     "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
     "gradient_accumulation_steps", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
-    "max_grad_norm", "optim", "lr_scheduler_type", "gradient_checkpointing", "eval_strategy", "eval_steps",
+    "max_grad_norm", "optim", "lr_scheduler_type", "activation_checkpointing", "eval_strategy", "eval_steps",
     "save_strategy", "save_total_limit", "logging_strategy", "logging_steps", "dataloader_num_workers",
     "full_determinism",
 )  # fmt: skip

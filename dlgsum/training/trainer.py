@@ -107,7 +107,7 @@ class SummarizationTrainer(Seq2SeqTrainer):
             fewest = max(tokens // self.config.training.tokens_per_batch, 1)
         else:
             fewest = math.ceil(len(split) / self.args.per_device_train_batch_size)
-        return math.ceil(batches / fewest) + 1
+        return int(-(-batches // fewest)) + 1
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None

@@ -41,6 +41,7 @@ PAIRS: Final[tuple[tuple[str, str], ...]] = (
     ("이래", "래"),
     ("이지", "지"),
     ("이며", "며"),
+    ("이라며", "라며"),
 )
 
 #: Particles with one form only; skeletons may write them the same way.

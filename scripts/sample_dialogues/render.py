@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -45,12 +46,17 @@ def pick(rng: random.Random, items: Sequence[T]) -> T:
     return items[int(rng.random() * len(items))]
 
 
-def draw_values(rng: random.Random, draw: Draw) -> dict[str, str]:
-    """Values for slots drawn together; none is equal to, or part of, another."""
+def draw_values(rng: random.Random, draw: Draw, used: Counter[tuple[tuple[str, ...], str]]) -> dict[str, str]:
+    """Values for slots drawn together; none is equal to, or part of, another.
+
+    Only the pool's least used values so far are drawn from, so that all are met about equally often.
+    """
     chosen: list[str] = []
     for _ in draw.names:
         free = [v for v in draw.values if not any(v in other or other in v for other in chosen)]
-        chosen.append(pick(rng, free))
+        least = min(used[draw.values, value] for value in free)
+        chosen.append(pick(rng, [value for value in free if used[draw.values, value] == least]))
+        used[draw.values, chosen[-1]] += 1
     if draw.order:
         chosen.sort(key=draw.values.index, reverse=draw.order == ">")
     return dict(zip(draw.names, chosen, strict=True))
@@ -91,12 +97,17 @@ def choose_turns(rng: random.Random, turns: Sequence[Turn], optional: float = 0.
     return [turn for turn in turns if taken.issuperset(turn.conditions)]
 
 
-def render(skeleton: Skeleton, common: Common, seed: str) -> Row:
-    """The row of ``skeleton`` for ``seed``."""
+def render(
+    skeleton: Skeleton,
+    common: Common,
+    seed: str,
+    used: Counter[tuple[tuple[str, ...], str]] | None = None,
+) -> Row:
+    """The row of ``skeleton`` for ``seed``; ``used`` counts how often each value was drawn so far."""
     rng = random.Random(seed)
     values: dict[str, str] = {}
     for draw in skeleton.draws:
-        values |= draw_values(rng, draw)
+        values |= draw_values(rng, draw, Counter() if used is None else used)
     turns = choose_turns(rng, skeleton.turns)
     if skeleton.opener != "none" and rng.random() < 0.92:
         turns = choose_turns(rng, pick(rng, common.openers[skeleton.opener])) + turns

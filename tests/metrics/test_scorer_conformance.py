@@ -265,6 +265,9 @@ queue = context.SimpleQueue()
 child = context.Process(target=work, args=(queue,))
 child.start()
 child.join(60)
+if child.is_alive():
+    child.kill()  # a hanging child must not outlive the test
+    child.join()
 assert child.exitcode == 0, child.exitcode
 assert queue.get() == here
 """

@@ -11,9 +11,20 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import BartConfig, BartForConditionalGeneration, T5Config, T5ForConditionalGeneration
 
 NAMES = [f"#Person{i}#" for i in range(1, 8)] + ["#Person#"]
-PII = ["#PhoneNumber#", "#Address#", "#DateOfBirth#", "#PassportNumber#", "#SSN#", "#CardNumber#", "#CarNumber#", "#Email#"]
+PII = [
+    "#PhoneNumber#",
+    "#Address#",
+    "#DateOfBirth#",
+    "#PassportNumber#",
+    "#SSN#",
+    "#CardNumber#",
+    "#CarNumber#",
+    "#Email#",
+]
 TAGS = NAMES + PII
-JOSA = "은 는 이 가 을 를 와 과 의 에게 에게서 으로 로 도 만 께 께서 한테 보다 처럼 까지 부터 이라고 라고 이나 나".split()
+JOSA = (
+    "은 는 이 가 을 를 와 과 의 에게 에게서 으로 로 도 만 께 께서 한테 보다 처럼 까지 부터 이라고 라고 이나 나".split()
+)
 MARKS = ["", ".", ",", "?", "!", ":", " ", "\n", "...", "'s", ")", '"']
 CORPUS = [
     "#Person1#: 안녕하세요, 오늘은 무엇을 도와드릴까요?\n#Person2#: 배가 아파서 왔어요.",
@@ -51,7 +62,13 @@ def make_kobart(folder: Path, *, weights: str = "safetensors", tokenizer_class: 
     state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] not in ("<usr>", "<sys>")]
     for part in ("pre_tokenizer", "decoder"):
         state[part] = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
-    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
+    named = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "pad_token": "<pad>",
+        "mask_token": "<mask>",
+    }
     if tokenizer_class is not None:
         named["tokenizer_class"] = tokenizer_class
     save_tokenizer(backend, folder, **named)
@@ -111,4 +128,8 @@ def make_t5(folder: Path, *, own_output_layer: bool = False) -> Path:
         model.all_tied_weights_keys.pop("lm_head.weight", None)
         model.config.tie_word_embeddings = False
     model.save_pretrained(folder)
+    if own_output_layer:  # as published: only `tie_word_embeddings=false` says so
+        saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        del saved["scale_decoder_outputs"]
+        (folder / "config.json").write_text(json.dumps(saved), encoding="utf-8")
     return folder

@@ -57,7 +57,7 @@ class Training:
     )
     fp16: bool | None = option(None, "true: the same as precision=fp16; null: no say.")
     bf16: bool | None = option(None, "true: the same as precision=bf16; null: no say.")
-    gradient_checkpointing: bool = option(False, "Compute activations twice to save memory.")
+    activation_checkpointing: bool = option(False, "Compute activations twice to save memory.")
     eval_strategy: Strategy = option("epoch", "When to evaluate.")
     eval_steps: int | None = option(None, "Steps between evaluations (eval_strategy=steps).", ge=1)
     save_strategy: Strategy = option("epoch", "When to write a resumable checkpoint.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -45,7 +46,7 @@ def _tag_spans(text: str) -> list[tuple[int, int, str]]:
 
 def _shared_kiwi() -> Any:
     """Return this process's one Kiwi; the first call takes 1.8 s and 500 MB."""
-    process = 0
+    process = os.getpid()
     if process not in _instances:
         with _lock:
             if process not in _instances:

@@ -39,6 +39,19 @@ class KeepBest(TrainerCallback):
         self.last_verdict: Verdict | None = None
         self._run = run
         self._save = save
+        self._training = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Judge from now on: an evaluation that a user asks for before or after training changes no file."""
+        self._training = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Judge no more."""
+        self._training = False
 
     def on_evaluate(
         self,
@@ -50,34 +63,34 @@ class KeepBest(TrainerCallback):
     ) -> None:
         """Rank the model that was just evaluated."""
         key = f"eval_{self.metric}"
-        if metrics is None or key not in metrics:  # an evaluation of another data set
+        if not self._training or metrics is None or key not in metrics:
             return
-        score = metrics[key]
+        score, previous = metrics[key], self.ranking.best
         verdict = self.ranking.consider(Candidate(state.global_step, score))
         self.last_verdict = verdict
+        named = {name.removeprefix("eval_"): value for name, value in metrics.items()}
         if verdict.best:
-            self.best_metrics = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-        if state.is_world_process_zero:
-            self._move_files(verdict, state.global_step, metrics)
+            self.best_metrics = named
+        if verdict.kept and state.is_world_process_zero:
+            self._keep(verdict, state.global_step, named, previous)
         if self.patience.exhausted(score):
             self.stopped_early = True
             control.should_training_stop = True
             logger.info("early stopping: no improvement of %s in %d evaluations", self.metric, self.patience.waited)
 
-    def _move_files(self, verdict: Verdict, step: int, metrics: dict[str, float]) -> None:
-        if not verdict.kept:
-            return
-        if verdict.best and self._run.best_model.exists() and len(self.ranking.kept) > 1:
-            previous = self.ranking.kept[1].step
-            self._run.best_model.replace(self._run.models / f"step-{previous}")
-        target = self._run.best_model if verdict.best else self._run.models / f"step-{step}"
-        with new_folder(target) as folder:
-            self._save(folder, {name.removeprefix("eval_"): value for name, value in metrics.items()}, step)
+    def _keep(self, verdict: Verdict, step: int, metrics: dict[str, float], previous: Candidate | None) -> None:
+        """Save the model; only when it lies there complete, others make room."""
+        models = self._run.models
+        with new_folder(models / f"step-{step}") as folder:
+            self._save(folder, metrics, step)
+        if verdict.best:
+            if previous is not None and self._run.best_model.exists():
+                self._run.best_model.replace(models / f"step-{previous.step}")
+            (models / f"step-{step}").replace(self._run.best_model)
+            self._run.event("new_best", step=step, metric=self.metric, score=metrics[self.metric])
         for dropped in verdict.dropped:
-            shutil.rmtree(self._run.models / f"step-{dropped.step}", ignore_errors=True)
+            shutil.rmtree(models / f"step-{dropped.step}", ignore_errors=True)
         write_json(
-            self._run.models / "ranking.json",
+            models / "ranking.json",
             {"metric": self.metric, "greater_is_better": self.ranking.greater_is_better, **self.ranking.state()},
         )
-        if verdict.best:
-            self._run.event("new_best", step=step, metric=self.metric, score=metrics[f"eval_{self.metric}"])
