@@ -176,8 +176,9 @@ class PlannedBatchSampler(Sampler[list[int]]):
         self.tokens_per_batch, self.window, self.pad_to, self.max_rows = tokens_per_batch, window, pad_to, max_rows
         self.world_size, self.rank = world_size, rank
         self.rows_per_batch = batch_size
-        # Accelerate reads these two from any batch sampler.
-        self.batch_size = None if mode == "tokens" else batch_size
+        # Accelerate reads these two from any batch sampler. A number would make it drop or fill up every
+        # batch of another size, and the short one may be anywhere in a shuffled plan.
+        self.batch_size = None
         self.drop_last = False
         self.epoch = 0
         # Only token budgets depend on the order; the other plans always have the same number of batches.

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,6 +27,7 @@ MINI = "kobart_mini"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")
 _MODEL_TYPES = {"kobart": "bart", "bart": "bart", "t5": "t5", "mt5": "mt5"}
+_PATIENCE = 10.0  # seconds
 _NAMED_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -64,8 +66,8 @@ def choose_checkpoint(model: Model) -> ModelChoice:
         )
     if is_cached(KOBART, model.revision):
         return ModelChoice("pretrained", "kobart", KOBART, "found in the local cache")
-    reachable, why = _ask_hub(KOBART, model.revision, model.hub_timeout)
-    if reachable:
+    status, why = _ask_hub(KOBART, model.revision, model.hub_timeout)
+    if status is not None and status < 400:
         return ModelChoice("pretrained", "kobart", KOBART, why)
     return ModelChoice("mini", MINI, MINI, f"{KOBART} is not in the local cache, and {why}")
 
@@ -87,12 +89,12 @@ def is_cached(checkpoint: str, revision: str | None = None) -> bool:
         return False
 
 
-def _ask_hub(checkpoint: str, revision: str | None, seconds: float) -> tuple[bool, str]:
-    """Say whether the hub offers a checkpoint, and what was learnt; never takes longer than `seconds`."""
+def _ask_hub(checkpoint: str, revision: str | None, seconds: float) -> tuple[int | None, str]:
+    """Return the hub's status for a checkpoint and what was learnt; None when it was not reached in `seconds`."""
     from huggingface_hub import constants, get_session
 
     if constants.is_offline_mode():
-        return False, "the hub is switched off by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE"
+        return None, "the hub is switched off by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE"
     hub = constants.ENDPOINT
     url = f"{hub}/{checkpoint}/resolve/{revision or 'main'}/config.json"
     answers: list[int | Exception] = []
@@ -109,13 +111,13 @@ def _ask_hub(checkpoint: str, revision: str | None, seconds: float) -> tuple[boo
     thread.start()
     thread.join(seconds)
     if not answers:
-        return False, f"{hub} did not answer within {seconds:g} s"
+        return None, f"{hub} did not answer within {seconds:g} s"
     answer = answers[0]
     if isinstance(answer, Exception):
-        return False, f"{hub} cannot be reached ({type(answer).__name__}: {answer})"
+        return None, f"{hub} cannot be reached ({type(answer).__name__}: {answer})"
     if answer >= 400:
-        return False, f"{hub} refused it (status {answer})"
-    return True, f"{hub} answered in {time.monotonic() - started:.1f} s"
+        return answer, f"{hub} refused it (status {answer})"
+    return answer, f"{hub} answered in {time.monotonic() - started:.1f} s"
 
 
 def load_pretrained(choice: ModelChoice, model: Model) -> tuple[Any, PreTrainedTokenizerBase]:
@@ -137,7 +139,7 @@ def load_pretrained(choice: ModelChoice, model: Model) -> tuple[Any, PreTrainedT
     not_a_folder(name)
     common: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
     if not Path(source).is_dir():
-        common["local_files_only"] = is_cached(source, model.revision)
+        common["local_files_only"] = _is_local_only(source, model)
     with explained(name, "configuration"):
         config = AutoConfig.from_pretrained(source, **common)
     _check_architecture(choice, config)
@@ -170,6 +172,20 @@ def resize_for(model: Any, tokenizer: PreTrainedTokenizerFast, multiple: int, *,
         model.resize_token_embeddings(size)
 
 
+def _is_local_only(checkpoint: str, model: Model) -> bool:
+    """Say whether to load without the hub: the cache has everything, or the hub is out of reach.
+
+    Left alone, the hub's client tries an unreachable hub again for every file, which takes half a minute.
+    """
+    if is_cached(checkpoint, model.revision):
+        return True
+    # More patience than for model=auto: here nothing else could be used instead.
+    status, why = _ask_hub(checkpoint, model.revision, max(model.hub_timeout, _PATIENCE))
+    if status is None:
+        log.warning("only the local cache is searched for '%s': %s", checkpoint, why)
+    return status is None
+
+
 def _check_architecture(choice: ModelChoice, config: PreTrainedConfig) -> None:
     from dlgsum.models.family import family_for
 
@@ -197,6 +213,11 @@ def _load_tokenizer(source: str, config: PreTrainedConfig, common: dict[str, Any
         return cached_file(source, name, **where, **missing_is_fine) is not None
 
     if not has("tokenizer.json"):
+        if any(has(name) for name in _TOKENIZERS[1:]) and find_spec("sentencepiece") is None:
+            raise EnvironmentProblem(  # transformers asks for tiktoken then, which would not help
+                f"The tokenizer of '{source}' is a SentencePiece model, which needs the package 'sentencepiece'",
+                "Install it with: pip install sentencepiece",
+            )
         other: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, **common)
         # Without any file transformers 5 makes up an empty vocabulary and says nothing.
         if not any(has(name) for name in type(other).vocab_files_names.values()):
@@ -242,7 +263,10 @@ def _random(config: PreTrainedConfig, model: Model) -> Any:
     import torch
     from transformers import AutoModelForSeq2SeqLM
 
-    return AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32, trust_remote_code=model.trust_remote_code)
+    trust = model.trust_remote_code
+    return AutoModelForSeq2SeqLM.from_config(  # type: ignore[no-untyped-call]
+        config, dtype=torch.float32, trust_remote_code=trust
+    )
 
 
 @contextmanager

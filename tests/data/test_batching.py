@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from accelerate.data_loader import BatchSamplerShard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -223,6 +224,15 @@ class TestSampler:
     def test_ranks_outside_are_refused(self):
         with pytest.raises(ValueError, match="rank=2 must be from 0 to 1"):
             make_sampler([1], [1], world_size=2, rank=2)
+
+    @pytest.mark.parametrize("mode", ["samples", "tokens", "random"])
+    def test_accelerate_passes_every_batch_on(self, mode):
+        """Its shard must not judge batches by their size; the trainer tells it that there is nothing to divide."""
+        sources, targets = korean_lengths(203)
+        sampler = make_sampler(sources, targets, mode=mode, world_size=2, rank=1)
+        for epoch in range(4):
+            sampler.set_epoch(epoch)
+            assert list(BatchSamplerShard(sampler, num_processes=1, process_index=0)) == list(sampler)
 
     def test_in_a_data_loader(self):
         sources, targets = korean_lengths(200)

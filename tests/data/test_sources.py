@@ -117,12 +117,18 @@ class TestFormats:
     def test_byte_order_mark_index_column_and_header_blanks(self, tmp_path):
         path = write_csv(tmp_path / "a.csv", ["0", *GOOD], header=["", " fname", *HEADER[1:]], encoding="utf-8-sig")
         assert train(path).rows[0].id == "t_0"
-        assert train(path, encoding="utf-8-sig").rows[0].id == "t_0"
+        path = write_csv(tmp_path / "b.csv", GOOD, encoding="utf-8-sig")
+        assert train(path).rows[0].id == train(path, encoding="utf-8-sig").rows[0].id == "t_0"
 
     @pytest.mark.parametrize("encoding", ["cp949", "utf-16", "utf-16-le"])
     def test_other_encodings(self, tmp_path, encoding):
         path = write_csv(tmp_path / "a.csv", GOOD, encoding=encoding)
         assert train(path, encoding=encoding).rows[0].dialogue == GOOD[1]
+
+    def test_a_line_separator_inside_json_text(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        path.write_text('{"fname": "1", "dialogue": "a\u2028b", "summary": "s"}\n', encoding="utf-8")
+        assert train(path).rows[0].dialogue == "a\nb"
 
     def test_a_long_field(self, tmp_path):
         path = write_csv(tmp_path / "a.csv", ["a", "말" * 200_000, "s", ""])

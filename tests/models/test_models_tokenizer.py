@@ -57,8 +57,8 @@ def test_whole_dialogues_come_back(prepared: PreTrainedTokenizerFast) -> None:
 
 def test_normalisation_is_the_identity_on_plain_korean(mini_tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer = prepare_tokenizer(mini_tokenizer, tags=TAGS, settings=Tokenizer())
-    for text in TEXTS:
-        assert make_normaliser(tokenizer)(text) == text.strip()
+    normalise = make_normaliser(tokenizer)
+    assert [normalise(text) for text in TEXTS] == [text.strip() for text in TEXTS]
 
 
 def test_tags_added_to_an_unprepared_tokenizer_gain_a_space(kobart: Path) -> None:
