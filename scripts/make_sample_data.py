@@ -89,9 +89,7 @@ def report(splits: dict[str, list[Row]], sizes: dict[str, int]) -> str:
         long = sum(len(row.dialogue) for row in rows) / count
         short = sum(len(row.ordered_summaries[0]) for row in rows) / count
         topics = len({row.topic for row in rows})
-        lines.append(
-            f"{split:<6}{count:>6}{topics:>8}{turns:>7.1f}{long:>10.1f}{short:>9.1f}{sizes[split]:>10}"
-        )
+        lines.append(f"{split:<6}{count:>6}{topics:>8}{turns:>7.1f}{long:>10.1f}{short:>9.1f}{sizes[split]:>10}")
         tags.update(tag for row in rows for tag in set(TAG.findall(row.dialogue)))
     lines.append("rows with a tag: " + ", ".join(f"{tag} {number}" for tag, number in tags.most_common()))
     return "\n".join(lines)

@@ -54,7 +54,7 @@ def main() -> None:
         app(standalone_mode=True)
     except DlgsumError as error:
         if debug:
-            traceback.print_exc()
+            _trace()
         _complain(str(error))
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
@@ -65,14 +65,20 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         if debug:
-            traceback.print_exc()
+            _trace()
         _complain(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         sys.exit(4)
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            _trace()
         _complain(f"{type(error).__name__}: {error}\nThis is a fault in dlgsum; --debug shows where.")
         sys.exit(1)
+
+
+def _trace() -> None:
+    from dlgsum.core.log import masked
+
+    sys.stderr.write(masked(traceback.format_exc()))
 
 
 def _complain(text: str) -> None:

@@ -15,9 +15,7 @@ from dlgsum.core.files import dumps
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[OVERRIDES]...", help="GROUP=NAME or SECTION.KEY=VALUE, such as training.learning_rate=3e-5."
-    ),
+    typer.Argument(metavar="OVERRIDES", help="GROUP=NAME or SECTION.KEY=VALUE, such as training.learning_rate=3e-5."),
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file laid over the defaults.")]
 ConfigDir = Annotated[

@@ -47,18 +47,20 @@ def _show(result: TrainingResult, *, demonstration: bool) -> None:
     if result.test_metrics:
         rows.append(_row("test: lead baseline", result.test_baseline_metrics))
         rows.append(_row("test: model", result.test_metrics))
-    caption = f"{result.signature}\nlead baseline: the best of taking the first 1, 2 or 3 turns as the summary"
-    if demonstration:
-        caption += (
-            "\nA demonstration, not KoBART: kobart_mini was trained from scratch, "
-            "and bundled dialogues are far easier than real ones."
-        )
-    print_table("Scores (F1 x 100)", ["", "ROUGE-1", "ROUGE-2", "ROUGE-L", "combined"], rows, caption=caption)
+    print_table("Scores (F1 x 100)", ["", "ROUGE-1", "ROUGE-2", "ROUGE-L", "combined"], rows)
     from dlgsum.core.console import results
 
     show = results().print
+    show(f"signature   {result.signature}", markup=False)
+    show("lead        the best of taking the first 1, 2 or 3 turns as the summary")
+    if demonstration:
+        show(
+            "[bold]note        a demonstration, not KoBART: kobart_mini was trained from scratch on few rows, "
+            "and the bundled dialogues are far easier than real ones[/]"
+        )
     why = ", stopped early" if result.stopped_early else ""
-    show(f"best step {result.best_step} of {result.steps} ({result.epochs:.1f} epochs{why}), {result.seconds:.0f} s")
+    steps = f"step {result.best_step} of {result.steps} ({result.epochs:.1f} epochs{why})"
+    show(f"best        {steps}, {result.seconds:.0f} s")
     show(f"run         {result.run_dir}", markup=False)
     show(f"best model  {result.model_path}", markup=False)
     show("next        dlgsum predict latest test.csv -o submission.csv", markup=False)

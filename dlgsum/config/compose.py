@@ -8,6 +8,8 @@ whose every value remembers where it came from.
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,9 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from dlgsum.config.environment import read_environment
-from dlgsum.config.overrides import parse_overrides
+from dlgsum.config.overrides import parse_overrides, quoted
 from dlgsum.config.request import Request
-from dlgsum.config.schema import Config, key_names
+from dlgsum.config.schema import Config, defaults, key_names
 from dlgsum.config.validate import build_config, unknown_key
 from dlgsum.core.errors import ConfigError, nearest
 
@@ -94,7 +96,11 @@ def compose(request: Request) -> Composition:
     layers = [
         {key: (value, f"conf ({_choices_text(chosen)})") for key, value in _flatten(composed)},
         {key: (value, str(request.file)) for key, value in _flatten(file_values)},
-        {key: (value, f"environment variable {variable}") for key, (value, variable) in environment.items()},
+        {
+            key: (value, f"environment variable {variable}")
+            for name, (whole, variable) in environment.items()
+            for key, value in (_flatten(whole, f"{name}.") if isinstance(whole, dict) else [(name, whole)])
+        },
         {key: (value, "the command line") for key, value in _flatten(overrides.values) if key in known},
     ]
     values: dict[str, Any] = {}
@@ -106,7 +112,8 @@ def compose(request: Request) -> Composition:
             if problem:
                 problems.append(f"{problem} (from {origin})")
     try:
-        resolved = OmegaConf.to_container(OmegaConf.create(values), resolve=True)
+        # Over the defaults, so that ${general.seed} works even where nobody sets the seed.
+        resolved = OmegaConf.to_container(OmegaConf.create(_laid_over(defaults(), values)), resolve=True)
         config = build_config(resolved, origins)  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         raise ConfigError([*problems, f"an interpolation cannot be resolved: {_first_line(error)}"]) from None
@@ -133,7 +140,7 @@ def from_mapping(values: Mapping[str, Any]) -> Config:
 
 def to_yaml(config: Config) -> str:
     """Return the configuration as YAML that ``--config`` reads back."""
-    return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
+    return OmegaConf.to_yaml(OmegaConf.create(_escaped(dataclasses.asdict(config))))
 
 
 def _compose_groups(folders: Sequence[Path], groups: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -154,16 +161,18 @@ def _compose_groups(folders: Sequence[Path], groups: Mapping[str, str]) -> tuple
     for number, folder in enumerate(folders):
         path.append(f"folder {number + 1}", f"file://{folder}")
     path.append("schema", "structured://")
+    overrides = [f"~{group}" if name == "null" else f"{group}={quoted(name)}" for group, name in groups.items()]
+    where = f"the files under {', '.join(str(folder) for folder in folders)} cannot be composed"
     try:
         composed = ConfigLoaderImpl(path).load_configuration(
-            "config",
-            [f"{group}={name}" for group, name in groups.items()],
-            run_mode=RunMode.RUN,
-            from_shell=False,
+            "config", overrides, run_mode=RunMode.RUN, from_shell=False
         )
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        where = ", ".join(str(folder) for folder in folders)
-        raise ConfigError([f"the files under {where} cannot be composed: {_reason(error)}"]) from None
+    except RecursionError:
+        raise ConfigError([f"{where}: the `defaults` of two files name each other"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([f"{path} is not UTF-8" for path in _not_utf8(folders)] or [where]) from None
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+        raise ConfigError([f"{where}: {_reason(error)}"]) from None
     chosen = {k: str(v) for k, v in composed.hydra.runtime.choices.items() if "/" not in str(k) and v is not None}
     content = OmegaConf.to_container(OmegaConf.masked_copy(composed, [str(k) for k in composed if k != "hydra"]))
     return content, chosen  # type: ignore[return-value]
@@ -173,10 +182,15 @@ def _read_file(path: Path, options: Mapping[str, list[str]]) -> tuple[dict[str, 
     """Read ``--config FILE``: settings, and group choices given as ``model: kobart`` or in a defaults list."""
     content = _load_yaml(path)
     groups: dict[str, str] = {}
-    for entry in content.pop("defaults", None) or []:
-        if isinstance(entry, dict):
-            for name, choice in entry.items():
-                groups[str(name).removeprefix("override ").strip().lstrip("/")] = str(choice)
+    listed = content.pop("defaults", None) or []
+    for entry in listed if isinstance(listed, list) else [listed]:
+        if entry == "_self_":
+            continue
+        if not isinstance(entry, dict):
+            raise ConfigError([f"{path}: `defaults` lists group choices such as `- model: kobart`, not {entry!r}"])
+        for name, choice in entry.items():
+            group = str(name).removeprefix("override ").strip().lstrip("/")
+            groups[group] = "null" if choice is None else str(choice)
     for key in [key for key in content if key in options and isinstance(content[key], str)]:
         groups[key] = content.pop(key)
     return groups, content
@@ -196,6 +210,14 @@ def _load_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError([f"{path}: expected sections such as `training:`, found a {type(content).__name__}"])
     return {str(key): value for key, value in content.items()}
+
+
+def _not_utf8(folders: Sequence[Path]) -> Iterator[Path]:
+    for path in itertools.chain.from_iterable(folder.rglob("*.yaml") for folder in folders):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            yield path
 
 
 def _find(folders: Sequence[Path], name: str) -> Path:
@@ -219,11 +241,12 @@ def _unknown_choices(groups: Mapping[str, str], options: Mapping[str, list[str]]
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in tree.items():
+        name = f"{prefix}{key}"
         if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{prefix}{key}.")
-        elif value is not None or prefix:
+            yield from _flatten(value, f"{name}.")
+        else:
             # `training:` with nothing under it is an empty section, not a null.
-            yield f"{prefix}{key}", value
+            yield name, {} if value is None and "." not in name else value
 
 
 def _without_aliases(layer: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
@@ -242,8 +265,30 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> str | None:
         node = node.setdefault(part, {})
         if not isinstance(node, dict):
             return f"{dotted}: '{'.'.join(path[: depth + 1])}' was given a value, so it has no settings of its own"
-    node[leaf] = value
+    if value == {}:
+        node.setdefault(leaf, {})  # an empty section changes nothing
+    else:
+        node[leaf] = value
     return None
+
+
+def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        merged[key] = _laid_over(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _escaped(value: Any) -> Any:
+    """Return nested settings in which a literal ``${`` is not read back as an interpolation."""
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    if isinstance(value, str) and "${" in value:
+        return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", value)
+    return value
 
 
 def _choices_text(chosen: Mapping[str, str]) -> str:
@@ -252,7 +297,8 @@ def _choices_text(chosen: Mapping[str, str]) -> str:
 
 def _reason(error: Exception) -> str:
     """Return an error's text on one line, without Hydra's own advice, which would hide a typo."""
-    return " ".join(line.strip() for line in str(error).splitlines() if "To append to your config" not in line)
+    text = str(error) or str(error.__cause__ or type(error).__name__)  # OmegaConf wraps some errors in an empty one
+    return " ".join(line.strip() for line in text.splitlines() if "To append to your config" not in line)
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ PREFIX = "DLGSUM__"
 
 
 def read_environment(
-    environ: Mapping[str, str], names: Mapping[str, str], keys: Collection[str]
+    environ: Mapping[str, str], names: Mapping[str, Any], keys: Collection[str]
 ) -> tuple[dict[str, tuple[Any, str]], list[str]]:
     """Return ``{dotted key: (value, variable)}`` and the problems found.
 
@@ -29,7 +29,9 @@ def read_environment(
     values: dict[str, tuple[Any, str]] = {}
     problems: list[str] = []
     for variable, key in names.items():
-        if environ.get(variable):
+        if not isinstance(key, str):
+            problems.append(f"env.yaml: {variable} must name a setting, such as general.seed; got {key!r}")
+        elif environ.get(variable):
             values[key] = (_value(environ[variable]), variable)
     by_lower = {key.lower(): key for key in keys}
     for variable in sorted(environ):

@@ -11,7 +11,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-_BARE_NON_ASCII = re.compile(r"""(?P<quoted>'[^']*'|"[^"]*")|(?P<bare>[^\s,:\[\]{}'"]*[^\x00-\x7f][^,:\[\]{}'"]*)""")
+_QUOTED = r"""(?P<quoted>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
+_LIST_ITEM = re.compile(_QUOTED + r"""|(?P<bare>[^\s,\[\]'"][^,\[\]]*)""")
+_DICT_PART = re.compile(_QUOTED + r"""|(?P<bare>[^\s,:\[\]{}'"]*[^\x00-\x7f][^,:\[\]{}'"]*)""")
+# What Hydra's grammar takes without quotes (and, among it, what it reads as a number, true or null).
+_PLAIN = re.compile(r"[\w./:+@%*?|$~ -]*", re.ASCII)
 
 
 @dataclass
@@ -34,8 +38,16 @@ def parse_overrides(lines: Sequence[str], group_names: Collection[str]) -> Overr
     for line in lines:
         override = _parse(parser, line)
         if override is None:
+            key, equals, value = line.partition("=")
             result.problems.append(
-                f"'{line}' is not an override: expected key=value, such as training.learning_rate=3e-5"
+                f"'{line}': the value cannot be read; put its text in quotes"
+                if key.strip() and equals and value[:1] in ("[", "{")
+                else f"'{line}' is not an override: expected key=value, such as training.learning_rate=3e-5"
+            )
+            continue
+        if override.package is not None:
+            result.problems.append(
+                f"'{line}': a file's package cannot be changed here; write {override.key_or_group}=…"
             )
             continue
         key = override.key_or_group.replace("/", ".")
@@ -57,29 +69,33 @@ def parse_overrides(lines: Sequence[str], group_names: Collection[str]) -> Overr
 
 def _parse(parser: OverridesParser, line: str) -> Override | None:
     """Parse one override; where Hydra's grammar rejects the bare value, parse it again with quotes."""
-    for candidate in (line, _quoted(line)):
+    for candidate in (line, _with_quotes(line)):
         try:
-            return parser.parse_overrides([candidate])[0]
+            override = parser.parse_overrides([candidate])[0]
         except HydraException:
             continue
+        return override if override.key_or_group else None
     return None
 
 
-def _quoted(line: str) -> str:
+def _with_quotes(line: str) -> str:
     """Quote the parts of a value that Hydra's grammar rejects: Korean, blanks, parentheses."""
     key, equals, value = line.partition("=")
     if not equals:
         return line
-    if value[:1] in "[{":
-        return f"{key}={_BARE_NON_ASCII.sub(_quote_bare, value)}"
-    return f"{key}={_quote(value)}"
+    if value[:1] in ("[", "{"):
+        return f"{key}={(_DICT_PART if re.search(r'(?<![$])[{]', value) else _LIST_ITEM).sub(_quote_bare, value)}"
+    return f"{key}={quoted(value)}"
 
 
 def _quote_bare(match: re.Match[str]) -> str:
-    return match["quoted"] if match["quoted"] is not None else _quote(match["bare"].strip())
+    if match["quoted"] is not None or _PLAIN.fullmatch(match["bare"]):
+        return match[0]
+    return quoted(match["bare"].strip())
 
 
-def _quote(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return ``text`` as Hydra's grammar writes any text."""
     # Hydra unescapes a quote by its backslash, and backslashes only before a quote.
     body = re.sub(r"(\\*)(?='|$)", lambda match: match[1] * 2, text).replace("'", "\\'")
     return f"'{body}'"

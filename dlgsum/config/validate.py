@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -54,11 +55,17 @@ def build_config(values: dict[str, Any], origins: Mapping[str, str] | None = Non
         ConfigError: with every unknown key, wrong type, value out of range and contradiction.
     """
     adapter = TypeAdapter(Config)
+    origins = origins or {}
+    booleans = list(_booleans_for_numbers(values, Config))
+    problems = [
+        f"{'.'.join(place)}={_shown(value)}: must be a number{_origin(place, origins)}" for place, value in booleans
+    ]
+    values = _without(values, [place for place, _ in booleans])
     try:
-        config, problems = adapter.validate_python(values), []
+        config = adapter.validate_python(values)
     except ValidationError as error:
         details = error.errors()
-        problems = [_explain(detail, origins or {}) for detail in details]
+        problems += [_explain(detail, origins) for detail in details]
         # The rest may contradict itself as well: look at it with the bad values back at their defaults.
         config = adapter.validate_python(_without(values, [detail["loc"] for detail in details]))
     problems += contradictions(config)
@@ -77,6 +84,19 @@ def _without(values: dict[str, Any], places: Sequence[tuple[int | str, ...]]) ->
             node = node.get(name, {})
         node.pop(names[-1], None)
     return copied
+
+
+def _booleans_for_numbers(
+    values: Mapping[str, Any], section: type[Any], place: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield each true or false that stands where a number is wanted: pydantic takes them for 1 and 0."""
+    for name, hint in get_type_hints(section).items():
+        value = values.get(name)
+        allowed = {hint, *get_args(hint)}
+        if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+            yield from _booleans_for_numbers(value, cast("type[Any]", hint), (*place, name))
+        elif isinstance(value, bool) and bool not in allowed and allowed & {int, float}:
+            yield (*place, name), value
 
 
 def contradictions(config: Config) -> list[str]:
@@ -122,14 +142,21 @@ def contradictions(config: Config) -> list[str]:
 
 def _explain(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
     key = ".".join(str(part) for part in detail["loc"])
-    setting = ".".join(str(part) for part in detail["loc"] if isinstance(part, str))
-    origin = f" (from {origins[setting]})" if setting in origins else ""
+    origin = _origin([part for part in detail["loc"] if isinstance(part, str)], origins)
     if detail["type"] == "unexpected_keyword_argument":
         return unknown_key(key) + origin
     value = detail["input"]
     if detail["type"] == "dataclass_type":
-        return f"{key} is a section, not a value; got {value!r}{origin}{_group_hint(key, value)}"
+        return f"{key} is a section, not a value; got {_shown(value)}{origin}{_group_hint(key, value, origin)}"
     return f"{key}={_shown(value)}: {_wanted(detail)}{origin}"
+
+
+def _origin(place: Sequence[str], origins: Mapping[str, str]) -> str:
+    """Say where a setting, or the first one below it, was given."""
+    setting = ".".join(place)
+    below = (origins[key] for key in origins if key.startswith(f"{setting}."))
+    origin = origins.get(setting) or next(below, "")
+    return f" (from {origin})" if origin else ""
 
 
 def unknown_key(key: str) -> str:
@@ -141,12 +168,15 @@ def unknown_key(key: str) -> str:
     return f"{key}: there is no such setting" + (f"; did you mean {guess}?" if guess else "")
 
 
-def _group_hint(key: str, value: object) -> str:
-    return f"; choose a group's file as {key}={value} on the command line" if isinstance(value, str) else ""
+def _group_hint(key: str, value: object, origin: str) -> str:
+    # Only there: a file and the command line choose a group's file by this very line.
+    chosen = isinstance(value, str) and "environment variable" in origin
+    return f"; choose a group's file as {key}={value} on the command line" if chosen else ""
 
 
 def _shown(value: object) -> str:
-    return "null" if value is None else str(value)
+    """Return a value as YAML writes it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _wanted(detail: ErrorDetails) -> str:

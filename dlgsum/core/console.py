@@ -17,4 +17,4 @@ def messages() -> Console:
 def results() -> Console:
     """Return the console for results (standard output); wide when it is not a terminal, so tables stay whole."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    return console if console.is_terminal else Console(highlight=False, width=160, soft_wrap=True)

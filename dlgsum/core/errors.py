@@ -78,11 +78,25 @@ def nearest(word: str, candidates: Iterable[str], *, cutoff: float = 0.6) -> str
     ``training.learning_rate``. Ties go to the first candidate.
     """
     options = list(dict.fromkeys(candidates))
-    close = difflib.get_close_matches(word, options, n=1, cutoff=cutoff)
-    if close:
-        return close[0]
+    close = _closest(word, options, cutoff)
+    if close is not None:
+        return close
     by_leaf: dict[str, str] = {}
     for option in options:
         by_leaf.setdefault(option.rpartition(".")[2], option)
-    close = difflib.get_close_matches(word.rpartition(".")[2], list(by_leaf), n=1, cutoff=max(cutoff, 0.75))
-    return by_leaf[close[0]] if close else None
+    close = _closest(word.rpartition(".")[2], list(by_leaf), max(cutoff, 0.75))
+    return None if close is None else by_leaf[close]
+
+
+def _closest(word: str, options: list[str], cutoff: float) -> str | None:
+    # Not difflib.get_close_matches: it gives a tie to the last in the alphabet, and "rougel" is nearest to "rougeL".
+    if word in options:
+        return word
+    matcher = difflib.SequenceMatcher(b=word.lower())
+    best, best_ratio = None, 0.0
+    for option in options:
+        matcher.set_seq1(option.lower())
+        ratio = matcher.ratio()
+        if ratio >= cutoff and ratio > best_ratio:
+            best, best_ratio = option, ratio
+    return best

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 SCHEMA_VERSION = 1
 
@@ -28,8 +28,8 @@ def to_jsonable(value: Any) -> Any:
         return [to_jsonable(item) for item in value]
     if isinstance(value, bool) or value is None or isinstance(value, (str, int)):
         return value
-    if hasattr(value, "item"):  # numpy and torch scalars
-        return to_jsonable(value.item())
+    if hasattr(value, "tolist"):  # numpy and torch: scalars become numbers, arrays lists
+        return to_jsonable(value.tolist())
     if isinstance(value, float):
         if math.isfinite(value):
             return value
@@ -39,7 +39,9 @@ def to_jsonable(value: Any) -> Any:
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
     """Return strict JSON in which Korean stays readable."""
-    return json.dumps(to_jsonable(value), ensure_ascii=False, indent=indent, allow_nan=False)
+    text = json.dumps(to_jsonable(value), ensure_ascii=False, indent=indent, allow_nan=False)
+    # A file name that is not UTF-8 arrives as half characters, which no file takes: written as JSON's own \udcXX.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -81,29 +83,20 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-class JsonlWriter:
-    """Append rows to a JSONL file; each row is flushed at once, so that a killed process loses none."""
+def append_jsonl(path: Path, row: dict[str, Any]) -> None:
+    """Append one row to a JSONL file; once this returns, a killed process cannot lose it.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = path.open("a", encoding="utf-8", newline="")
-        if path.stat().st_size and not _ends_with_newline(path):
-            self._stream.write("\n")  # a torn last row must not swallow the next one
-
-    def write(self, row: dict[str, Any]) -> None:
-        """Append one row."""
-        self._stream.write(dumps(row) + "\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Close the file; later writes fail."""
-        self._stream.close()
+    A last row that an earlier crash tore is ended first, so that it does not swallow this one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as stream:
+        torn = stream.tell() > 0 and not _ends_with_newline(stream)
+        stream.write((b"\n" if torn else b"") + dumps(row).encode() + b"\n")
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the rows of a JSONL file, passing over lines that a crash tore."""
-    with path.open(encoding="utf-8") as stream:
+    with path.open("rb") as stream:  # a row can be torn in the middle of a Korean character
         for line in stream:
             try:
                 row = json.loads(line)
@@ -113,10 +106,9 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _ends_with_newline(path: Path) -> bool:
-    with path.open("rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1) == b"\n"
+def _ends_with_newline(stream: BinaryIO) -> bool:
+    stream.seek(-1, os.SEEK_END)
+    return stream.read(1) == b"\n"
 
 
 @contextmanager
@@ -133,7 +125,12 @@ def new_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".old"))
             target.replace(old / target.name)
-            temporary.replace(target)
+            try:
+                temporary.replace(target)
+            except BaseException:
+                (old / target.name).replace(target)
+                old.rmdir()
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             temporary.replace(target)

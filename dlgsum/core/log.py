@@ -12,9 +12,12 @@ from dlgsum.core.console import messages
 
 # Tokens, passwords in addresses, webhook paths: none of them belongs in a log.
 _SECRETS = re.compile(
-    r"(?P<keep>(?:api[_-]?key|token|password|secret)\s*[=:]\s*)\S+"
-    r"|(?P<scheme>\w+://)[^/\s:@]+:[^/\s@]+@"
-    r"|(?P<hook>https://(?:hooks\.slack\.com/services|discord(?:app)?\.com/api/webhooks)/)\S+"
+    r"(?P<auth>authorization[\"']?\s*[=:]\s*[\"']?(?:bearer|basic|token)\s+)\S+"
+    # Not the tokens of a tokenizer: bos_token and so on. Quotes: JSON and printed dictionaries.
+    r"|(?P<keep>(?:api[_-]?key|(?<!bos_|eos_|pad_|unk_|sep_|cls_)token|password|secret)[\"']?\s*[=:]\s*[\"']?)\S+"
+    r"|(?P<flag>--[\w-]{0,40}(?:api[_-]?key|token|password|secret)\s+)\S+"
+    r"|(?P<scheme>\b\w{1,20}://)[^/\s?#]+(?=@)"
+    r"|(?P<hook>https://(?:hooks\.slack\.com/services|(?:\w+\.)?discord(?:app)?\.com/api/webhooks)/)\S+"
     r"|\bhf_[A-Za-z0-9]{20,}\b",
     re.IGNORECASE,
 )
@@ -22,7 +25,7 @@ _SECRETS = re.compile(
 
 def masked(text: str) -> str:
     """Return ``text`` with secrets replaced by ``***``."""
-    return _SECRETS.sub(lambda m: f"{m['keep'] or m['scheme'] or m['hook'] or ''}***", text)
+    return _SECRETS.sub(lambda m: f"{next(filter(None, m.groups()), '')}***", text)
 
 
 class _Masking(logging.Formatter):

@@ -13,7 +13,7 @@ from dlgsum.core import plugins
 from dlgsum.core.errors import ConfigError, nearest
 from dlgsum.metrics.bleu import corpus_bleu
 from dlgsum.metrics.extras import ExtraMetric, extra_name
-from dlgsum.metrics.korean import normalise, visible_length
+from dlgsum.metrics.korean import TAG, normalise, visible_length
 from dlgsum.metrics.scorer import Scorer, Tokenize
 from dlgsum.metrics.signature import count_references, describe
 
@@ -155,9 +155,11 @@ class MetricSuite:
         counts as covered by the characters of its units, at most all of it: morphemes may be longer than
         what they stand for.
         """
-        self.scorer.prepare(texts)
+        # Tags are left out: a scorer that sees nothing but #Person1# would pass on short summaries full of them.
+        untagged = [TAG.sub(" ", normalise(text)) for text in texts]
+        self.scorer.prepare(untagged)
         visible = covered = 0
-        for text in map(normalise, texts):
+        for text in untagged:
             length = visible_length(text)
             visible += length
             covered += min(length, sum(visible_length(unit) for unit in self.scorer.units(text)))

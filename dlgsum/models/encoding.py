@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from dlgsum.config.schema.model import Tokenizer
 from dlgsum.core.errors import EnvironmentProblem
 from dlgsum.core.files import sha256_text
-from dlgsum.models.tokenizer import make_normaliser, special_ids
+from dlgsum.models.tokenizer import make_normaliser, restore_jamo, special_ids
 
 
 class SummaryTokenizer:
@@ -87,7 +87,7 @@ class SummaryTokenizer:
         kept = [[i for i in _ids(row) if 0 <= i < self._size and i not in self._skip] for row in rows]
         # Skipping is done above, by hand, so that the backend cannot drop a tag as well.
         texts: list[str] = self._backend.decode_batch(kept, skip_special_tokens=False)
-        return [text.strip() for text in texts]
+        return [restore_jamo(text).strip() for text in texts]
 
     def normalise(self, text: str) -> str:
         """Return the text as a perfect model could give it back: normalised, without outer spaces."""

@@ -74,14 +74,17 @@ def build_mini_config(
         vocab_size=-(-size // pad_to_multiple_of) * pad_to_multiple_of,
         max_position_embeddings=max_positions,
         d_model=mini.d_model,
-        encoder_layers=mini.layers,
-        decoder_layers=mini.layers,
+        encoder_layers=mini.encoder_layers,
+        decoder_layers=mini.decoder_layers,
         encoder_attention_heads=mini.heads,
         decoder_attention_heads=mini.heads,
         encoder_ffn_dim=mini.ffn,
         decoder_ffn_dim=mini.ffn,
         activation_function="gelu",
         dropout=mini.dropout,
+        # BART's 0.02 is made for a width of 768. At 128 it leaves the cross-attention so weak that the decoder
+        # never learns to look at the source: after 350 steps the loss was the same with a wrong dialogue.
+        init_std=mini.d_model**-0.5,
         # Embeddings are normalised right after they are summed, so scaling them only drowns the positions: after
         # 240 steps on made-up dialogues the loss was 0.74 with it and 0.45 without.
         scale_embedding=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -84,10 +85,29 @@ def prepare_tokenizer(hf_tokenizer: Any, *, tags: Sequence[str], settings: Token
     return prepared
 
 
+_JAMO = str.maketrans(
+    {
+        combining: letter
+        for letter in map(chr, range(0x3131, 0x318F))
+        if len(combining := unicodedata.normalize("NFKC", letter)) == 1 and combining != letter
+    }
+)
+
+
+def restore_jamo(text: str) -> str:
+    """Write lone letters such as ㅋ and ㅠ as people type them.
+
+    NFKC, the normalizer of KoBART's tokenizer, turns them into combining letters that look alike but never match a
+    reference; letters that form a syllable are joined to it.
+    """
+    return unicodedata.normalize("NFC", text).translate(_JAMO)
+
+
 def make_normaliser(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], str]:
     """Return the function that says what decoding an encoded text gives back when every character is known.
 
-    That is the backend's normalisation (NFKC for KoBART) of everything but added tokens, without outer spaces.
+    That is the backend's normalisation (NFKC for KoBART) of everything but added tokens, with lone letters (ㅋㅋ) as
+    people type them, and without outer spaces.
     """
     backend = tokenizer.backend_tokenizer
     normalizer, marks = backend.normalizer, space_marks(backend.to_str())
@@ -106,7 +126,7 @@ def make_normaliser(tokenizer: PreTrainedTokenizerFast) -> Callable[[str], str]:
         for tag in cut.finditer(text):
             result += [clean(text[end : tag.start()]), tag.group()]
             end = tag.end()
-        return "".join([*result, clean(text[end:])]).strip()
+        return restore_jamo("".join([*result, clean(text[end:])])).strip()
 
     return normalise
 

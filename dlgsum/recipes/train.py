@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import time
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from dlgsum.config.compose import from_mapping, to_yaml
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.console import messages
-from dlgsum.core.errors import ConfigError, DlgsumError, TrainingFailed
+from dlgsum.core.errors import ConfigError, DlgsumError, EnvironmentProblem, TrainingFailed
 from dlgsum.core.files import write_json
 from dlgsum.core.log import logging_to, route_transformers
 from dlgsum.data.sources import Splits
@@ -209,8 +210,14 @@ class DialogueSummarizationTrainer:
 
     def _run(self) -> RunFolder:
         if self.run is None:
-            self.run = RunFolder.create(wiring.output_dir(self.config))
-            self.run.write_config(to_yaml(self.config))
+            folder = wiring.output_dir(self.config)
+            try:
+                self.run = RunFolder.create(folder)
+                self.run.write_config(to_yaml(self.config))
+            except OSError as error:
+                raise EnvironmentProblem(
+                    f"No run folder can be made in {folder}: {error.strerror}", "Choose another: general.output_dir=DIR"
+                ) from error
         return self.run
 
     def _train(
@@ -399,6 +406,13 @@ def run(settled: wiring.Settled) -> TrainingResult:
     try:
         return trainer.train()
     except (DlgsumError, KeyboardInterrupt):
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise EnvironmentProblem(
+                f"The disk is full: {error.filename or trainer.output_dir} could not be written.",
+                f"What was saved before is whole, and lies in {trainer.output_dir}.",
+            ) from error
         raise
     except Exception as error:
         log = trainer.run.log if trainer.run else None

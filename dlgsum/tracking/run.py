@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlgsum.core.errors import UsageError, nearest
-from dlgsum.core.files import JsonlWriter, read_json, write_json, write_text_atomic
+from dlgsum.core.files import append_jsonl, read_json, write_json, write_text_atomic
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,7 @@ class RunFolder:
 
     def event(self, kind: str, **details: Any) -> None:
         """Append an event, such as the start, an evaluation, a new best model or the end."""
-        writer = JsonlWriter(self.path / "events.jsonl")
-        writer.write({"time": datetime.now(UTC).isoformat(), "event": kind, **details})
-        writer.close()
+        append_jsonl(self.path / "events.jsonl", {"time": datetime.now(UTC).isoformat(), "event": kind, **details})
 
     def status(self, status: str, **details: Any) -> None:
         """Record the state the run is in: running, completed, failed or interrupted."""
@@ -158,9 +156,10 @@ def _best(runs: list[RunFolder], output_dir: Path) -> RunFolder:
     scored = []
     for run in runs:
         results = run.read_results() if run.best_model.is_dir() else None
-        score = (results or {}).get("best_metrics", {}).get("rouge_combined_f1")
+        metrics = (results or {}).get("best_metrics")
+        score = metrics.get("rouge_combined_f1") if isinstance(metrics, dict) else None
         if results and isinstance(score, (int, float)):
-            scored.append((float(score), results.get("signature", ""), run))
+            scored.append((float(score), str(results.get("signature", "")), run))
     if not scored:
         raise UsageError(f"None of the {len(runs)} runs in {output_dir} has a score yet")
     signatures = sorted({signature for _, signature, _ in scored})

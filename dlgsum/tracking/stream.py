@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dlgsum.core.files import JsonlWriter
+from dlgsum.core.files import append_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ class MetricStream:
     """
 
     def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
-        self._writer = JsonlWriter(path)
+        self._path = path
         self._trackers = list(trackers)
 
     def log(self, step: int, epoch: float | None, metrics: Mapping[str, float]) -> None:
         """Record the metrics of a step, under names such as ``train/loss`` and ``eval/rouge_combined_f1``."""
         if not metrics:
             return
-        self._writer.write({"step": step, "epoch": epoch, "time": time.time(), "metrics": dict(metrics)})
+        append_jsonl(self._path, {"step": step, "epoch": epoch, "time": time.time(), "metrics": dict(metrics)})
         for tracker in list(self._trackers):
             try:
                 tracker.log(step, metrics)
@@ -47,14 +47,14 @@ class MetricStream:
                 self._drop(tracker, error)
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
-        """Close the file and the mirrors."""
-        self._writer.close()
-        for tracker in list(self._trackers):
+        """Close the mirrors; rows logged later reach the file only."""
+        trackers, self._trackers = self._trackers, []
+        for tracker in trackers:
             try:
                 tracker.finish(summary, failed=failed)
             except Exception as error:
                 self._drop(tracker, error)
 
     def _drop(self, tracker: Tracker, error: Exception) -> None:
-        self._trackers.remove(tracker)
+        self._trackers = [other for other in self._trackers if other is not tracker]
         logger.warning("%s takes no more metrics of this run (%s); the local record is complete", tracker.name, error)

@@ -95,6 +95,8 @@ class SummarizationTrainer(Seq2SeqTrainer):
         shard = prepared.batch_sampler
         if getattr(shard, "batch_sampler", None) is sampler:
             shard.num_processes, shard.process_index = 1, 0  # type: ignore[union-attr]
+            # A resume in mid-epoch wraps the loader once more, and then nobody reaches the sampler's own method.
+            shard.set_epoch = sampler.set_epoch  # type: ignore[union-attr]
         return prepared
 
     def _epochs_ahead(self, split: EncodedSplit) -> int:

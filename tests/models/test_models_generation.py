@@ -27,7 +27,7 @@ def ready(name: str, request: pytest.FixtureRequest, settings: Generation | None
     settings = settings or Generation(num_beams=2)
     if name == "mini":
         tokenizer = prepare_tokenizer(request.getfixturevalue("mini_tokenizer"), tags=TAGS, settings=LENGTHS)
-        small = Mini(d_model=32, layers=1, heads=2, ffn=64)
+        small = Mini(d_model=32, encoder_layers=1, decoder_layers=1, heads=2, ffn=64)
         model = build_mini_model(build_mini_config(small, tokenizer, max_positions=80), 1)
     else:
         folder = str(request.getfixturevalue(name))

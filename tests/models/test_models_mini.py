@@ -10,7 +10,7 @@ from dlgsum.core.errors import EnvironmentProblem
 from dlgsum.models.mini import CONTROL_TOKENS, build_mini_config, build_mini_model, train_tokenizer
 from dlgsum.models.tokenizer import prepare_tokenizer
 
-SMALL = Mini(d_model=32, layers=1, heads=2, ffn=64)
+SMALL = Mini(d_model=32, encoder_layers=1, decoder_layers=1, heads=2, ffn=64)
 
 
 def test_control_tokens_have_kobarts_ids(mini_tokenizer: PreTrainedTokenizerFast) -> None:

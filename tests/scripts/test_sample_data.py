@@ -232,9 +232,7 @@ def test_numbers_names_and_places_of_a_summary_are_said(bundled: dict[str, list[
 
 def test_opening_turns_are_a_poor_summary(rows: list[Row]) -> None:
     for turns, most in ((1, 0.0), (2, 0.02), (3, 0.05)):
-        full = sum(
-            all(fact in "\n".join(row.dialogue.split("\n")[:turns]) for fact in row.facts) for row in rows
-        )
+        full = sum(all(fact in "\n".join(row.dialogue.split("\n")[:turns]) for fact in row.facts) for row in rows)
         assert full <= most * len(rows)
 
 

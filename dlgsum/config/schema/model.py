@@ -14,11 +14,12 @@ class Mini:
     """Size of `kobart_mini`, the BART that is trained from scratch where no pretrained weights can be had."""
 
     vocab_size: int = option(6000, "Tokens of the tokenizer that is trained on the training text.", ge=500, le=60_000)
-    d_model: int = option(192, "Width; a multiple of `heads`.", ge=16, le=2048)
-    layers: int = option(2, "Layers of the encoder, and of the decoder.", ge=1, le=24)
+    d_model: int = option(128, "Width; a multiple of `heads`.", ge=16, le=2048)
+    encoder_layers: int = option(1, "Layers of the encoder.", ge=1, le=24)
+    decoder_layers: int = option(2, "Layers of the decoder.", ge=1, le=24)
     heads: int = option(4, "Attention heads.", ge=1, le=64)
-    ffn: int = option(768, "Width of the feed-forward layers.", ge=16, le=16_384)
-    dropout: float = option(0.1, "Dropout probability.", ge=0, lt=1)
+    ffn: int = option(512, "Width of the feed-forward layers.", ge=16, le=16_384)
+    dropout: float = option(0.0, "Dropout probability.", ge=0, lt=1)
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)

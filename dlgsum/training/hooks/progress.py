@@ -41,6 +41,8 @@ class ShowProgress(TrainerCallback):
         self._loss = math.nan
         self._started = self._last_line = time.monotonic()
         self._first_step = 0
+        self._evaluating = 0.0  # seconds spent in evaluations, which are no part of the training rate
+        self._eval_began: float | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -93,6 +95,8 @@ class ShowProgress(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Advance the bar of an evaluation."""
+        if self._eval_began is None:
+            self._eval_began = time.monotonic()
         self._eval_batches += 1
         if self._bar is None:
             return
@@ -111,6 +115,9 @@ class ShowProgress(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Print one line of scores and the sample dialogues."""
+        if self._eval_began is not None:
+            self._evaluating += time.monotonic() - self._eval_began
+            self._eval_began = None
         if self._bar is not None and self._eval_task is not None:
             self._bar.remove_task(self._eval_task)
         self._eval_task, self._eval_batches = None, 0
@@ -137,7 +144,7 @@ class ShowProgress(TrainerCallback):
             self._bar = None
 
     def _note(self, state: TrainerState) -> str:
-        seconds = max(time.monotonic() - self._started, 1e-9)
+        seconds = max(time.monotonic() - self._started - self._evaluating, 1e-9)
         rate = (state.global_step - self._first_step) / seconds
         tokens = int(self._trainer.source_tokens + self._trainer.target_tokens) / seconds
         loss = "" if math.isnan(self._loss) else f"  loss {self._loss:.3f}"
