@@ -5,7 +5,6 @@ Nothing heavy is imported here; a command imports its recipe when it runs.
 
 from __future__ import annotations
 
-import signal
 import sys
 import traceback
 from typing import Annotated
@@ -15,6 +14,7 @@ import typer
 from dlgsum import __version__
 from dlgsum.cli import config, evaluate, predict, train
 from dlgsum.core.errors import DlgsumError
+from dlgsum.core.log import show_warnings
 
 app = typer.Typer(
     name="dlgsum",
@@ -50,19 +50,15 @@ app.add_typer(config.app, name="config", help="Look at the configuration.")
 def main() -> None:
     """Run the command line; every error of ours becomes a message and its exit code."""
     debug = "--debug" in sys.argv
+    show_warnings()
     try:
+        # Typer itself ends quietly at a broken pipe, and with 130 at Ctrl-C.
         app(standalone_mode=True)
     except DlgsumError as error:
         if debug:
             _trace()
         _complain(str(error))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        _complain("Interrupted.")
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
         if debug:
             _trace()

@@ -34,12 +34,21 @@ class _Masking(logging.Formatter):
 
 
 class _ToPeople(logging.Handler):
-    """Show warnings and errors on the console."""
+    """Show warnings and errors on the console, but for those marked ``extra={"told": True}``: told in another way."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "told", False):
+            return
         style = "red" if record.levelno >= logging.ERROR else "yellow"
         word = "error" if record.levelno >= logging.ERROR else "warning"
         messages().print(f"{word}: {masked(record.getMessage())}", style=style, markup=False)
+
+
+def show_warnings() -> None:
+    """Show warnings and errors of every logger on the console; calling it again changes nothing."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _ToPeople) for handler in root.handlers):
+        root.addHandler(_ToPeople(level=logging.WARNING))
 
 
 @contextmanager
@@ -48,12 +57,11 @@ def logging_to(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(_Masking("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    people = _ToPeople(level=logging.WARNING)
+    show_warnings()
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.INFO)
     root.addHandler(file)
-    root.addHandler(people)
     # Requests of the hub client at INFO level say nothing to a reader of a training log.
     for noisy in ("httpx", "httpcore", "urllib3", "filelock", "fsspec", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -61,7 +69,6 @@ def logging_to(path: Path) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(file)
-        root.removeHandler(people)
         root.setLevel(level)
         file.close()
 

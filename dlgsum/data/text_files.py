@@ -29,7 +29,7 @@ def read_text(path: Path, encoding: str) -> str:
         DataError: no such file, a folder, an unsupported suffix, unreadable, empty, an unknown encoding, or
             bytes that the encoding does not allow.
     """
-    _check_path(path)
+    check_file(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -46,7 +46,12 @@ def read_text(path: Path, encoding: str) -> str:
     return text
 
 
-def _check_path(path: Path) -> None:
+def check_file(path: Path) -> None:
+    """Refuse a path that cannot be a data file, without opening it.
+
+    Raises:
+        DataError: no such file, a folder, or an unsupported suffix.
+    """
     if path.is_dir():
         found = data_files(path)
         hint = f"Name one of its files: {', '.join(found)}." if found else "It holds no such file."

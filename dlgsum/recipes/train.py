@@ -7,7 +7,6 @@ import errno
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,13 +142,14 @@ class DialogueSummarizationTrainer:
             source = {"source": "csv"} if "train" in new else {}
             data = dataclasses.replace(self.config.data, **source, **new)  # type: ignore[arg-type]
             self.settled = wiring.settle_config(dataclasses.replace(self.config, data=data), self.settled.model)
-        self._splits = wiring.build_splits(self.config)
-        texts = [text for row in self._splits.train.rows for text in (row.dialogue, *row.references)]
+            self._splits = None
+        splits = self._read_data()
+        texts = [text for row in splits.train.rows for text in (row.dialogue, *row.references)]
         _seed(self.config)
         model, tokenizer = wiring.build_model(self.config, self.settled.model, texts)
         plan = wiring.build_plan(self.config, model)
         self._generator = wiring.build_generator(self.config, model, tokenizer, plan)
-        self.datasets = wiring.encode(self.config, self._splits, tokenizer)
+        self.datasets = wiring.encode(self.config, splits, tokenizer)
         return self.datasets
 
     def train(
@@ -164,9 +164,10 @@ class DialogueSummarizationTrainer:
         Raises:
             TrainingFailed: training began and could not be finished.
         """
+        if not self.datasets:
+            self._read_data()  # files that cannot work leave no run folder behind
         run = self._run()
-        with ExitStack() as stack:
-            stack.enter_context(logging_to(run.log))
+        with logging_to(run.log):
             route_transformers()
             run.status("running")
             run.event("start", reasons=self.settled.reasons)
@@ -208,6 +209,11 @@ class DialogueSummarizationTrainer:
             for row, text in zip(split.rows, generated.texts, strict=True)
         ]
 
+    def _read_data(self) -> Splits:
+        if self._splits is None:
+            self._splits = wiring.build_splits(self.config)
+        return self._splits
+
     def _run(self) -> RunFolder:
         if self.run is None:
             folder = wiring.output_dir(self.config)
@@ -226,6 +232,9 @@ class DialogueSummarizationTrainer:
         run = self._run()
         if datasets is not None:
             self.datasets = dict(datasets)
+            if self._trainer is not None:
+                self._trainer.train_dataset = self.datasets["train"]
+                self._trainer.eval_dataset = self.datasets["validation"]
         show = self.config.monitoring.progress != "off"
         if show:
             messages().print(f"run         {run.path}", markup=False)
@@ -365,7 +374,9 @@ class DialogueSummarizationTrainer:
         status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
         reason = f"{type(error).__name__}: {error}"
         try:
-            logger.error("training %s: %s", status, reason, exc_info=not isinstance(error, DlgsumError))
+            # The caller gets the exception, so the console need not say it twice.
+            traceback = not isinstance(error, DlgsumError)
+            logger.error("training %s: %s", status, reason, exc_info=traceback, extra={"told": True})
             run.status(status, reason=reason)
             run.event("end", status=status, reason=reason)
             if self._stream is not None:

@@ -82,10 +82,12 @@ def load_model(trained: TrainedModel) -> LoadedModel:
     Raises:
         EnvironmentProblem: the files cannot be read.
     """
+    from dlgsum.core.log import route_transformers
     from dlgsum.models import loading
     from dlgsum.models.loading import ModelChoice
     from dlgsum.models.tokenizer import prepare_tokenizer
 
+    route_transformers()
     config = trained.config
     settings = dataclasses.replace(
         config.model, checkpoint=str(trained.folder), architecture="auto", revision=None, load_pretrained=True

@@ -15,6 +15,7 @@ from dlgsum.config.schema import Config
 from dlgsum.core.device import DevicePlan, plan_device
 from dlgsum.core.errors import ConfigError
 from dlgsum.data.sources import Splits, load_splits, resolve_files
+from dlgsum.data.text_files import check_file
 from dlgsum.metrics.suite import MetricSuite, settings_problems
 from dlgsum.models.family import family_for
 from dlgsum.models.loading import ModelChoice, choose_checkpoint
@@ -66,6 +67,9 @@ def settle_config(config: Config, choice: ModelChoice | None = None) -> Settled:
     choice = choice or choose_checkpoint(config.model)
     files = resolve_files(config.data, folder=Path.cwd())
     model = dataclasses.replace(config.model, checkpoint=choice.checkpoint, architecture=choice.architecture)  # type: ignore[arg-type]
+    for path in (files.train, files.validation, files.test):
+        if path is not None:
+            check_file(path)
     data = config.data
     if not files.bundled:
         data = dataclasses.replace(

@@ -27,8 +27,10 @@ class RunFolder:
         Raises:
             OSError: the folder cannot be made.
         """
-        stamp = datetime.now().strftime("%Y%m%d_%H%M%S")
-        path = output_dir / "experiments" / f"{stamp}_{secrets.token_hex(4)}"
+        now = datetime.now()
+        # The id begins with the millisecond, so that runs of one second sort by time as well.
+        identity = f"{now.microsecond // 1000:03x}{secrets.token_hex(3)[:5]}"
+        path = output_dir / "experiments" / f"{now:%Y%m%d_%H%M%S}_{identity}"
         path.mkdir(parents=True)
         for name in ("checkpoints", "models", "predictions"):
             (path / name).mkdir()

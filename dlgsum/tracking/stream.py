@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -57,4 +58,6 @@ class MetricStream:
 
     def _drop(self, tracker: Tracker, error: Exception) -> None:
         self._trackers = [other for other in self._trackers if other is not tracker]
+        with contextlib.suppress(Exception):  # it failed already; this only lets go of its processes
+            tracker.finish({}, failed=True)
         logger.warning("%s takes no more metrics of this run (%s); the local record is complete", tracker.name, error)
