@@ -37,7 +37,7 @@ NAMED: Final = {
     "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>",
 }  # fmt: skip
 # Set explicitly and written out: they are BART's own defaults, so that transformers would leave them unsaid.
-LEGACY: Final = {"decoder_start_token_id": 2, "forced_eos_token_id": 2}
+LEGACY: Final[dict[str, Any]] = {"decoder_start_token_id": 2, "forced_eos_token_id": 2}
 FULL: Final = {"vocab_size": 30_000, "d_model": 768, "layers": 6, "heads": 16, "ffn": 3072}
 TINY: Final = {"vocab_size": 3000, "d_model": 64, "layers": 2, "heads": 4, "ffn": 256}
 # Minutes on two cores; without these settings the job is as long as with the real weights.
@@ -66,7 +66,7 @@ def main() -> int:
     parser.add_argument("--tiny", action="store_true", help="2+2 layers of width 64, for tests")
     options = parser.parse_args()
     sizes = TINY if options.tiny else FULL
-    disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         if options.hub_cache is not None:
             folder, command = write_hub_cache(options.hub_cache, sizes)

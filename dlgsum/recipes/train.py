@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -413,6 +414,12 @@ def run(settled: wiring.Settled) -> TrainingResult:
     Raises:
         DlgsumError: with the exit code of what went wrong.
     """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise EnvironmentProblem(
+            f"dlgsum was started as {processes} processes (WORLD_SIZE); this version trains in one.",
+            "Start it as `dlgsum train`, without torchrun.",
+        )
     trainer = DialogueSummarizationTrainer(settled=settled)
     try:
         return trainer.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from transformers import Seq2SeqTrainingArguments
 
 from dlgsum.config.schema import Config
 from dlgsum.core.device import DevicePlan
+
+logger = logging.getLogger(__name__)
 
 # Settings of `training` that transformers knows under the same name, with the same meaning.
 SAME_NAME = (
@@ -66,4 +69,10 @@ def build_arguments(config: Config, plan: DevicePlan, output_dir: Path) -> Seq2S
         "dataloader_pin_memory": plan.device == "cuda",
         "label_names": ["labels"],
     }
-    return Seq2SeqTrainingArguments(**values)
+    arguments = Seq2SeqTrainingArguments(**values)
+    if arguments.n_gpu > 1:
+        # Left alone, transformers would spread each batch over all cards in one process (DataParallel), which
+        # neither our loss nor our batches are made for.
+        logger.warning("%d GPUs are visible; this version trains on one of them, cuda:0", arguments.n_gpu)
+        arguments._n_gpu = 1
+    return arguments

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare our training loop with the two obvious ones, in one process, on the same rows.
 
-    python scripts/benchmarks/training.py [--rows 384] [--rounds 3] [--data FILE] [--json]
+    python scripts/benchmarks/training.py [--rows 320] [--rounds 3] [--data FILE] [--json]
 
 ours/samples   SummarizationTrainer, rows of like length together, the same number of rows in each batch
 ours/tokens    SummarizationTrainer, batches filled up to a number of tokens
@@ -40,6 +40,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from transformers import DataCollatorForSeq2Seq, PrinterCallback, Seq2SeqTrainer
+from transformers.utils.logging import disable_progress_bar
 
 from dlgsum.config.compose import from_mapping
 from dlgsum.config.schema import Config
@@ -276,9 +277,10 @@ def measure(job: Job, rounds: int, *, show: bool) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     work: dict[str, Work] = {}
     load = [os.getloadavg()[0]] if hasattr(os, "getloadavg") else []
-    turns = [(number, variant) for number in range(rounds) for variant in VARIANTS]
+    # Each round begins with another variant: none always comes after the same one.
+    turns = [VARIANTS[(first + place) % len(VARIANTS)] for first in range(rounds) for place in range(len(VARIANTS))]
     console = Console(stderr=True)
-    for _, variant in track(turns, description="training", console=console, disable=not show, transient=True):
+    for variant in track(turns, description="training", console=console, disable=not show, transient=True):
         taken, work[variant] = job.run(variant, job.rows)
         seconds[variant].append(taken)
     load += [os.getloadavg()[0]] if hasattr(os, "getloadavg") else []
@@ -327,14 +329,14 @@ def describe(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """Return machine, model and data, for whoever reads the numbers later."""
     model, rows = job.generator.model, job.rows
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} processors, {torch.get_num_threads()} threads",
+        "machine": f"{_processor()}, {os.cpu_count()} processors, threads used: {torch.get_num_threads()}",
         "device": job.generator.plan.reason,
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}",
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "layers": options.layers,
         "d_model": options.d_model,
-        "vocabulary": model.get_input_embeddings().num_embeddings,  # type: ignore[union-attr]
+        "vocabulary": model.get_input_embeddings().num_embeddings,
         "data": "random tokens, lengths as in the Korean DialogSum" if options.data is None else str(options.data),
         "rows": len(rows),
         "source_tokens": _lengths(rows.source_lengths),
@@ -362,7 +364,8 @@ def print_report(console: Console, setting: dict[str, Any], result: dict[str, An
     }
     for name, line in lines.items():
         console.print(f"{name:<9} {line}", markup=False, highlight=False)
-    table = Table(title=f"Each trains all rows once; median of {setting['rounds']} rounds", title_justify="left")
+    console.print(f"\nEach variant trains all rows once in each round; median of {setting['rounds']} rounds")
+    table = Table()
     for name in ("", "samples/s", "real tokens/s", "batches", "computed/real tokens", f"the same, {REAL_ROWS} rows*"):
         table.add_column(name, justify="right" if name else "left")
     for variant, values in result["variants"].items():
@@ -375,7 +378,8 @@ def print_report(console: Console, setting: dict[str, Any], result: dict[str, An
             f"{values['computed_to_real_at_full_size']:.2f}",
         )
     console.print(table)
-    table = Table(title="Speed of ours over the other's (samples/s and real tokens/s alike)", title_justify="left")
+    console.print("\nSpeed of ours over the other's, in samples/s as in real tokens/s")
+    table = Table()
     for name in ("", "median", "spread", "rounds"):
         table.add_column(name, justify="right" if name else "left")
     for name, ratio in result["ratios"].items():
@@ -383,8 +387,8 @@ def print_report(console: Console, setting: dict[str, Any], result: dict[str, An
         table.add_row(name, f"{ratio['median']:.2f}", f"{ratio['least']:.2f}-{ratio['most']:.2f}", each)
     console.print(table)
     console.print(
-        "* planned only, with random lengths. Rows, and so real tokens, are the same for all: both speeds have one "
-        "ratio.",
+        "* planned only, with random lengths, in batches of the same size. All variants see the same rows and so the "
+        "same real tokens: both speeds have one ratio.",
         highlight=False,
     )
 
@@ -417,7 +421,7 @@ def parse_arguments() -> argparse.Namespace:
     """Return the options; ``--quick`` replaces the sizes that were not given."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     sizes = {  # name: (default, with --quick, least, help)
-        "rows": (384, 48, 16, "rows in each round"),
+        "rows": (320, 48, 16, "rows in each round"),
         "rounds": (3, 1, 1, "how often each variant has its turn"),
         "batch-size": (16, 4, 1, "rows in a batch"),
         "layers": (2, 1, 1, "layers of the encoder, and of the decoder"),
@@ -427,7 +431,13 @@ def parse_arguments() -> argparse.Namespace:
         parser.add_argument(
             f"--{name}", type=_at_least(least), metavar="N", help=f"{text} ({default}; --quick: {quick})"
         )
-    parser.add_argument("--threads", type=_at_least(1), metavar="N", help="threads of torch (torch's own choice)")
+    parser.add_argument(
+        "--threads",
+        type=_at_least(1),
+        metavar="N",
+        help="threads of torch (torch's own choice; --quick: 1). On a machine that does other work, take fewer than "
+        "it has processors: threads that wait for each other there cost more than anything measured here",
+    )
     parser.add_argument("--data", type=Path, metavar="FILE", help="CSV with rows of your own instead of random tokens")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -436,6 +446,8 @@ def parse_arguments() -> argparse.Namespace:
         key = name.replace("-", "_")
         if getattr(options, key) is None:
             setattr(options, key, quick if options.quick else default)
+    if options.quick and options.threads is None:
+        options.threads = 1
     return options
 
 
@@ -443,7 +455,7 @@ def main() -> int:
     """Measure and print."""
     options = parse_arguments()
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     warnings.filterwarnings("ignore", module=r"torch\.|transformers\.")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
