@@ -52,6 +52,8 @@ def _show(result: TrainingResult, *, demonstration: bool) -> None:
 
     show = results().print
     show(f"signature   {result.signature}", markup=False)
+    if result.test_signature not in ("", result.signature):
+        show(f"test        {result.test_signature}: another scale than validation", markup=False)
     show("lead        the best of taking the first 1, 2 or 3 turns as the summary")
     if demonstration:
         show(

@@ -51,6 +51,7 @@ class TrainingResult:
     baseline_metrics: dict[str, float]
     test_metrics: dict[str, float]
     test_baseline_metrics: dict[str, float]
+    test_signature: str
     final_metrics: dict[str, float]
     steps: int
     epochs: float
@@ -270,12 +271,15 @@ class DialogueSummarizationTrainer:
             _load_weights(trainer.model, run.best_model)
         test_metrics: dict[str, float] = {}
         test_baseline: dict[str, float] = {}
+        test_signature = ""
         test = self.datasets.get("test")
         if test is not None:
             scored = trainer.evaluate(test, metric_key_prefix="test")
             if test.split.has_summaries:
                 test_metrics = {name.removeprefix("test_"): value for name, value in scored.items()}
                 test_baseline = lead_baseline(test.rows, trainer.suite)
+                evaluation = trainer.last_evaluation
+                test_signature = evaluation.scores.signature if evaluation and evaluation.scores else ""
         validation = self.datasets["validation"]
         result = TrainingResult(
             run_id=run.id,
@@ -287,6 +291,7 @@ class DialogueSummarizationTrainer:
             baseline_metrics=lead_baseline(validation.rows, trainer.suite),
             test_metrics=test_metrics,
             test_baseline_metrics=test_baseline,
+            test_signature=test_signature,
             final_metrics=final,
             steps=trainer.state.global_step,
             epochs=float(trainer.state.epoch or 0.0),

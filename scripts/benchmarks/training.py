@@ -13,6 +13,8 @@ All train the same weights on the same rows once, with the same optimizer. They 
 that other work on the machine slows all of them alike, and what is compared is the ratio within a round.
 """
 
+# ruff: noqa: E402 - an environment variable has to be set between the imports
+
 from __future__ import annotations
 
 import argparse
@@ -31,6 +33,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
+
+# Before torch is loaded, which reads it once. Threads that spin while they wait stop each other wherever another
+# program wants a processor: on two busy ones single rounds took ten times as long, now of one variant, now of another.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +66,7 @@ OURS: Final = ("ours/samples", "ours/tokens")
 OTHERS: Final = ("plain", "fixed")
 VARIANTS: Final = (*OURS, *OTHERS)
 IGNORED: Final = -100
+STEADY: Final = 1.5  # longest over shortest round of a variant, above which the report calls itself unreliable
 
 Collator = Callable[[Sequence[Any]], dict[str, torch.Tensor]]
 Lengths = npt.NDArray[np.int64]
@@ -301,7 +308,8 @@ def measure(job: Job, rounds: int, *, show: bool) -> dict[str, Any]:
         for ours in OURS
         for other in OTHERS
     }
-    return {"variants": variants, "ratios": ratios, "load_average": load}
+    unsteady = [variant for variant in VARIANTS if max(seconds[variant]) > STEADY * min(seconds[variant])]
+    return {"variants": variants, "ratios": ratios, "load_average": load, "unsteady": unsteady}
 
 
 def spread(values: list[float]) -> dict[str, Any]:
@@ -329,7 +337,8 @@ def describe(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     """Return machine, model and data, for whoever reads the numbers later."""
     model, rows = job.generator.model, job.rows
     return {
-        "machine": f"{_processor()}, {os.cpu_count()} processors, threads used: {torch.get_num_threads()}",
+        "machine": f"{_processor()}, {os.cpu_count()} processors, threads used: {torch.get_num_threads()}, "
+        f"OMP_WAIT_POLICY={os.environ['OMP_WAIT_POLICY']}",
         "device": job.generator.plan.reason,
         "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}",
@@ -386,9 +395,14 @@ def print_report(console: Console, setting: dict[str, Any], result: dict[str, An
         each = " ".join(f"{value:.2f}" for value in ratio["rounds"])
         table.add_row(name, f"{ratio['median']:.2f}", f"{ratio['least']:.2f}-{ratio['most']:.2f}", each)
     console.print(table)
+    if result["unsteady"]:
+        console.print(
+            f"UNRELIABLE: the rounds of {', '.join(result['unsteady'])} differ by more than a factor of {STEADY}; other "
+            "programs are in the way. Try --threads 1, more --rounds, or a quieter time.",
+            highlight=False,
+        )
     console.print(
-        "* planned only, with random lengths, in batches of the same size. All variants see the same rows and so the "
-        "same real tokens: both speeds have one ratio.",
+        "* planned only, with random lengths. All variants see the same rows, so both speeds have one ratio.",
         highlight=False,
     )
 
@@ -435,8 +449,7 @@ def parse_arguments() -> argparse.Namespace:
         "--threads",
         type=_at_least(1),
         metavar="N",
-        help="threads of torch (torch's own choice; --quick: 1). On a machine that does other work, take fewer than "
-        "it has processors: threads that wait for each other there cost more than anything measured here",
+        help="threads of torch (torch's own choice; --quick: 1); fewer than processors on a machine that is busy",
     )
     parser.add_argument("--data", type=Path, metavar="FILE", help="CSV with rows of your own instead of random tokens")
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes, to see that it works")
