@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# One process a core, one thread each: threads of several processes would only wait for one another.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-all lint type fmt check bench sample wheel clean
@@ -22,10 +24,10 @@ train: install ## Install, then train on the embedded defaults (ARGS="…" for o
 	$(BIN)/dlgsum train $(ARGS)
 
 test: install ## Install, then run the tests (without the long ones)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: install ## Run all tests, the long ones too
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 lint: install ## Style, and the rules on which part may import which
 	$(BIN)/ruff check .

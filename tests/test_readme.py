@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dlgsum.config.compose import group_options, packaged_conf
+from dlgsum.config.groups import group_options, packaged_conf
 from dlgsum.core import plugins
 
 ROOT = Path(__file__).parent.parent

@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path):
 
 
 def test_the_installed_package_is_the_one_that_is_used(python: Path, nowhere: Path):
-    program = "import dlgsum, dlgsum.config.compose as c; print(dlgsum.__file__); print(c.packaged_conf())"
+    program = "import dlgsum, dlgsum.config.groups as c; print(dlgsum.__file__); print(c.packaged_conf())"
     for line in quietly(python, "-c", program, cwd=nowhere).splitlines():
         assert Path(line).is_relative_to(python.parents[1]), line
 
@@ -90,7 +90,8 @@ def test_the_command_is_installed(python: Path, nowhere: Path):
 
 COMPOSE_ALL = """
 import itertools
-from dlgsum.config.compose import compose, group_options, search_path
+from dlgsum.config.compose import compose
+from dlgsum.config.groups import group_options, search_path
 from dlgsum.config.request import Request
 
 options = group_options(search_path(None))

@@ -48,6 +48,8 @@ def predict(
         raise UsageError("--text and a file are both given; use one")
     if output is not None:
         recipe.check_output(output)
+    if index and (as_json or (output is not None and output.suffix.lower() != ".csv")):
+        raise UsageError("--index adds a column, so it goes with CSV only")
     if file is not None and str(file) != "-":
         split = recipe.read_input(file, trained)
         for skipped in split.skipped:

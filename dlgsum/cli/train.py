@@ -54,7 +54,7 @@ def _show(result: TrainingResult, *, demonstration: bool) -> None:
     show(f"signature   {result.signature}", markup=False)
     if result.test_signature not in ("", result.signature):
         show(f"test        {result.test_signature}: another scale than validation", markup=False)
-    show("lead        the best of taking the first 1, 2 or 3 turns as the summary")
+    show("lead        the best of taking the first 1, 2 or 3 turns as the summary, with or without speakers")
     if demonstration:
         show(
             "[bold]note        a demonstration, not KoBART: kobart_mini was trained from scratch on few rows, "

@@ -99,3 +99,16 @@ def quoted(text: str) -> str:
     # Hydra unescapes a quote by its backslash, and backslashes only before a quote.
     body = re.sub(r"(\\*)(?='|$)", lambda match: match[1] * 2, text).replace("'", "\\'")
     return f"'{body}'"
+
+
+def override_value(value: Any) -> str:
+    """Return a Python value as the right-hand side of an override, so that ``parse_overrides`` gives it back."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(override_value(item) for item in value)}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{override_value(item)}" for key, item in value.items()) + "}"
+    return quoted(value) if isinstance(value, str) else repr(value)

@@ -6,13 +6,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Request:
-    """Overrides, a file, a folder of configuration files, and the environment."""
+    """Overrides, a file or nested settings in its place, a folder of configuration files, and the environment.
+
+    ``values`` lie over ``file`` where both are given. ``base`` is a saved configuration that takes the place of
+    conf/: groups named in ``overrides`` lie over it.
+    """
 
     overrides: Sequence[str] = ()
     file: Path | None = None
     config_dir: Path | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    values: Mapping[str, Any] = field(default_factory=dict)
+    base: Path | None = None

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from dlgsum.config.schema import Config, key_names
+from dlgsum.config.schema.metrics import SMALLER_IS_BETTER
 from dlgsum.core.errors import ConfigError, nearest
 
 # Names that transformers 4, other tools or habit use for settings that exist here under another name.
@@ -119,6 +120,8 @@ def contradictions(config: Config) -> list[str]:
         problems.append("training.save_strategy=steps needs training.save_steps, such as training.save_steps=500")
     if training.early_stopping_patience is not None and training.eval_strategy == "no":
         problems.append("training.early_stopping_patience needs evaluations; set training.eval_strategy=epoch or steps")
+    if config.metrics.best in SMALLER_IS_BETTER and config.metrics.greater_is_better:
+        problems.append(f"metrics.best={config.metrics.best} with metrics.greater_is_better=true keeps the worst model")
     weights = config.metrics.weights
     if weights.rouge1 + weights.rouge2 + weights.rougeL == 0:
         problems.append("metrics.weights are all 0; at least one must be positive")

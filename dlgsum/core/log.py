@@ -28,6 +28,10 @@ def masked(text: str) -> str:
     return _SECRETS.sub(lambda m: f"{next(filter(None, m.groups()), '')}***", text)
 
 
+# Warnings of libraries that a user can do nothing about and need not know.
+_FILE_ONLY = ("mtime may not be reliable", "There were missing keys in the checkpoint model loaded")
+
+
 class _Masking(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return masked(super().format(record))
@@ -37,7 +41,7 @@ class _ToPeople(logging.Handler):
     """Show warnings and errors on the console, but for those marked ``extra={"told": True}``: told in another way."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "told", False):
+        if getattr(record, "told", False) or any(noise in record.getMessage() for noise in _FILE_ONLY):
             return
         style = "red" if record.levelno >= logging.ERROR else "yellow"
         word = "error" if record.levelno >= logging.ERROR else "warning"

@@ -148,6 +148,12 @@ class MetricSuite:
             raise ConfigError([found + _guess(self.settings.best, metrics)])
         return SuiteResult(metrics, rows, describe(self.scorer, self.settings, count_references(references)))
 
+    def rouge(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+        """Return the ROUGE metrics alone, as :meth:`score` has them; raises as it does for unfit rows."""
+        _check_rows(predictions, references)
+        self.scorer.prepare([*predictions, *(text for row in references for text in row)])
+        return {name: float(values.mean()) for name, values in self._rouge_rows(predictions, references).items()}
+
     def coverage_warning(self, texts: Sequence[str]) -> str | None:
         """Return a warning when the scorer drops more than half of the visible characters of ``texts``.
 

@@ -127,11 +127,12 @@ def _by_topic(split: Split) -> list[tuple[str, list[int]]]:
 
 
 def _by_length(split: Split) -> list[tuple[str, list[int]]]:
-    """Return rows in four buckets of like size by the characters of the dialogue; few rows make fewer buckets."""
+    """Return rows by the characters of the dialogue, cut at the quartiles; rows of one length are never parted."""
     lengths = np.array([len(row.dialogue) for row in split.rows])
-    order = np.argsort(lengths, kind="stable")
-    buckets = [part for part in np.array_split(order, 4) if len(part)]
-    return [(f"{lengths[part[0]]}-{lengths[part[-1]]} characters", part.tolist()) for part in buckets]
+    edges = np.unique(np.quantile(lengths, [0.25, 0.5, 0.75]))
+    buckets = np.searchsorted(edges, lengths, side="left")
+    parts = [np.flatnonzero(buckets == number) for number in range(len(edges) + 1)]
+    return [(f"{lengths[part].min()}-{lengths[part].max()} characters", part.tolist()) for part in parts if len(part)]
 
 
 def _worst(split: Split, texts: Sequence[str], scores: SuiteResult, count: int) -> list[WorstRow]:

@@ -6,20 +6,24 @@ import dataclasses
 import errno
 import logging
 import os
+import signal
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlgsum.config.compose import from_mapping, to_yaml
+from dlgsum.config.compose import to_yaml
+from dlgsum.config.overrides import override_value
 from dlgsum.config.request import Request
-from dlgsum.config.schema import Config
+from dlgsum.config.schema import Config, key_names
 from dlgsum.core.console import messages
-from dlgsum.core.errors import ConfigError, DlgsumError, EnvironmentProblem, TrainingFailed
+from dlgsum.core.errors import ConfigError, DlgsumError, EnvironmentProblem, Interrupted, TrainingFailed, UsageError
 from dlgsum.core.files import write_json
 from dlgsum.core.log import logging_to, route_transformers
-from dlgsum.data.sources import Splits
+from dlgsum.data.sources import SAMPLE_FOLDER, Splits, resolve_files
 from dlgsum.recipes import wiring
 from dlgsum.recipes.baselines import lead_baseline
 from dlgsum.tracking.environment import describe_environment
@@ -48,6 +52,7 @@ class TrainingResult:
     best_metrics: dict[str, float]
     best_step: int
     signature: str
+    validation_fingerprint: str
     baseline_metrics: dict[str, float]
     test_metrics: dict[str, float]
     test_baseline_metrics: dict[str, float]
@@ -64,7 +69,7 @@ class DialogueSummarizationTrainer:
     """Train, evaluate and use a dialogue summarizer.
 
     Args:
-        config: a configuration, or plain nested settings (what is absent takes its default).
+        config: a configuration, or plain nested settings, treated like the file of ``--config``.
         experiment_name: replaces ``meta.experiment_name``.
         settled: a configuration settled before; the command line has one.
 
@@ -80,8 +85,10 @@ class DialogueSummarizationTrainer:
         settled: wiring.Settled | None = None,
     ) -> None:
         if settled is None:
-            typed = config if isinstance(config, Config) else from_mapping(config or {})
-            settled = wiring.settle_config(typed)
+            if isinstance(config, Config):
+                settled = wiring.settle_config(config)
+            else:
+                settled = wiring.settle(Request(values=config or {}))
         if experiment_name:
             meta = dataclasses.replace(settled.config.meta, experiment_name=experiment_name)
             settled = dataclasses.replace(settled, config=dataclasses.replace(settled.config, meta=meta))
@@ -92,6 +99,7 @@ class DialogueSummarizationTrainer:
         self._generator: SummaryGenerator | None = None
         self._trainer: SummarizationTrainer | None = None
         self._stream: MetricStream | None = None
+        self._trained = False
         self._keep_best: Any = None
         self._progress: Any = None
 
@@ -135,14 +143,21 @@ class DialogueSummarizationTrainer:
 
         Raises:
             DataError: a file is missing, unreadable or without usable rows.
+            UsageError: new files, after ``trainer`` was used.
         """
         given = {"train": train_path, "validation": val_path, "test": test_path}
         new = {name: str(path) for name, path in given.items() if path is not None}
         if self.datasets and not new:
             return self.datasets
         if new:
-            source = {"source": "csv"} if "train" in new else {}
-            data = dataclasses.replace(self.config.data, **source, **new)  # type: ignore[arg-type]
+            if self._trainer is not None:
+                raise UsageError("prepare_data() was given files, but .trainer was built on others", "Call it first.")
+            files = resolve_files(self.config.data, folder=Path.cwd())
+            # Own rows are not to be judged on the bundled test rows.
+            test = None if files.test is None or files.test.parent == SAMPLE_FOLDER else files.test
+            others = {"train": files.train, "validation": files.validation, "test": test}
+            paths = {name: str(path) for name, path in {**others, **new}.items() if path is not None}
+            data = dataclasses.replace(self.config.data, **{**paths, "source": "csv"})  # type: ignore[arg-type]
             self.settled = wiring.settle_config(dataclasses.replace(self.config, data=data), self.settled.model)
             self._splits = None
         splits = self._read_data()
@@ -161,11 +176,20 @@ class DialogueSummarizationTrainer:
 
         Args:
             datasets: what ``prepare_data`` returned; prepared now when None.
-            resume_from_checkpoint: folder of a checkpoint to go on from.
+            resume_from_checkpoint: folder of a checkpoint whose weights, optimizer, schedule and position in the
+                data are taken up. The ranking of the best models and the patience of early stopping begin anew.
 
         Raises:
             TrainingFailed: training began and could not be finished.
+            UsageError: this trainer has trained already, or the checkpoint does not exist.
+            EnvironmentProblem: started as several processes.
         """
+        _refuse_several_processes()
+        if self._trained:
+            raise UsageError("This trainer has trained already", "Make a new one with create_trainer().")
+        if resume_from_checkpoint and not (Path(resume_from_checkpoint) / "trainer_state.json").is_file():
+            raise UsageError(f"resume_from_checkpoint={resume_from_checkpoint}: there is no trainer_state.json in it")
+        self._trained = True
         if not self.datasets:
             self._read_data()  # files that cannot work leave no run folder behind
         run = self._run()
@@ -262,7 +286,6 @@ class DialogueSummarizationTrainer:
         """Go back to the best model, score the test rows, and gather the result."""
         run, trainer, keep_best = self._run(), self.trainer, self._keep_best
         last = trainer.last_evaluation
-        final = dict(last.metrics) if last else {}
         signature = last.scores.signature if last and last.scores else trainer.suite.signature
         best = keep_best.ranking.best
         if best is None:
@@ -274,12 +297,15 @@ class DialogueSummarizationTrainer:
         test_signature = ""
         test = self.datasets.get("test")
         if test is not None:
-            scored = trainer.evaluate(test, metric_key_prefix="test")
-            if test.split.has_summaries:
-                test_metrics = {name.removeprefix("test_"): value for name, value in scored.items()}
-                test_baseline = lead_baseline(test.rows, trainer.suite)
-                evaluation = trainer.last_evaluation
-                test_signature = evaluation.scores.signature if evaluation and evaluation.scores else ""
+            try:
+                scored = trainer.evaluate(test, metric_key_prefix="test")
+                if test.split.has_summaries and trainer.last_evaluation and trainer.last_evaluation.scores:
+                    test_metrics = {name.removeprefix("test_"): value for name, value in scored.items()}
+                    test_baseline = lead_baseline(test.rows, trainer.suite)
+                    test_signature = trainer.last_evaluation.scores.signature
+            except Exception as error:  # the model is trained and saved: that must not be lost over a score
+                logger.exception("the test rows could not be scored", extra={"told": True})
+                logger.warning("the test rows could not be scored (%s); training itself is complete", error)
         validation = self.datasets["validation"]
         result = TrainingResult(
             run_id=run.id,
@@ -288,11 +314,12 @@ class DialogueSummarizationTrainer:
             best_metrics=keep_best.best_metrics,
             best_step=best.step if best else trainer.state.global_step,
             signature=signature,
+            validation_fingerprint=validation.split.fingerprint,
             baseline_metrics=lead_baseline(validation.rows, trainer.suite),
             test_metrics=test_metrics,
             test_baseline_metrics=test_baseline,
             test_signature=test_signature,
-            final_metrics=final,
+            final_metrics=keep_best.last_metrics,
             steps=trainer.state.global_step,
             epochs=float(trainer.state.epoch or 0.0),
             seconds=time.perf_counter() - started,
@@ -325,7 +352,7 @@ class DialogueSummarizationTrainer:
         )
         first = trainer.is_world_process_zero()
         self._stream = MetricStream(run.metrics, wiring.build_trackers(config, run) if first else [])
-        greater = config.metrics.greater_is_better
+        greater = config.metrics.larger_wins
         self._keep_best = KeepBest(
             config.metrics.best,
             Ranking(config.training.keep_best, greater),
@@ -404,13 +431,15 @@ def create_trainer(
     Raises:
         ConfigError: the settings are wrong; every problem is reported.
     """
-    lines = [*overrides, *(_sweep_overrides() if sweep_mode else [])]
-    if config is None or isinstance(config, (str, Path)):
-        request = Request(overrides=lines, file=None if config is None else Path(config))
-        return DialogueSummarizationTrainer(settled=wiring.settle(request))
-    if lines:
-        raise ConfigError(["overrides go with a file; change the settings in the mapping instead"])
-    return DialogueSummarizationTrainer(config)
+    if isinstance(config, Config):
+        if overrides or sweep_mode:
+            raise UsageError("overrides and sweep_mode do not go with a finished Config", "Give a file or a mapping.")
+        return DialogueSummarizationTrainer(config)
+    file = Path(config) if isinstance(config, (str, Path)) else None
+    values = {} if config is None or file else dict(config)  # type: ignore[arg-type]
+    sweep = _sweep_overrides() if sweep_mode else []
+    request = Request(overrides=[*overrides, *sweep], file=file, values=values)
+    return DialogueSummarizationTrainer(settled=wiring.settle(request))
 
 
 def run(settled: wiring.Settled) -> TrainingResult:
@@ -419,17 +448,21 @@ def run(settled: wiring.Settled) -> TrainingResult:
     Raises:
         DlgsumError: with the exit code of what went wrong.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    if processes > 1:
-        raise EnvironmentProblem(
-            f"dlgsum was started as {processes} processes (WORLD_SIZE); this version trains in one.",
-            "Start it as `dlgsum train`, without torchrun.",
-        )
     trainer = DialogueSummarizationTrainer(settled=settled)
     try:
-        return trainer.train()
-    except (DlgsumError, KeyboardInterrupt):
+        with _terminated_like_interrupted():
+            return trainer.train()
+    except DlgsumError:
         raise
+    except KeyboardInterrupt as error:
+        number = int(error.args[0]) if error.args else int(signal.SIGINT)
+        folder = trainer.run.path if trainer.run else None
+        kept = trainer.run.best_model if trainer.run and trainer.run.best_model.is_dir() else None
+        raise Interrupted(
+            number,
+            f"Interrupted ({signal.Signals(number).name}). The run is in {folder}.",
+            f"The best model so far is {kept}." if kept else "There was no model to keep yet.",
+        ) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise EnvironmentProblem(
@@ -440,6 +473,32 @@ def run(settled: wiring.Settled) -> TrainingResult:
     except Exception as error:
         log = trainer.run.log if trainer.run else None
         raise TrainingFailed(f"{type(error).__name__}: {error}", f"The traceback is in {log}.") from error
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C while the block runs: the run is recorded as interrupted instead of vanishing."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _refuse_several_processes() -> None:
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes > 1:
+        raise EnvironmentProblem(
+            f"dlgsum was started as {processes} processes (WORLD_SIZE); this version trains in one.",
+            "Start it without torchrun.",
+        )
 
 
 def _seed(config: Config) -> None:
@@ -459,11 +518,21 @@ def _load_weights(model: Any, folder: Path) -> None:
 
 
 def _sweep_overrides() -> list[str]:
+    """Return the parameters of the open W&B run as overrides; a bare name means the training setting of that name."""
     import wandb
 
     if wandb.run is None:
         raise ConfigError(["sweep_mode=True, but no W&B run is open; call wandb.init() first"])
-    return [f"{key}={value}" for key, value in dict(wandb.config).items()]
+    by_leaf: dict[str, list[str]] = {}
+    for key in key_names():
+        by_leaf.setdefault(key.rpartition(".")[2], []).append(key)
+    lines = []
+    for name, value in dict(wandb.config).items():
+        found = by_leaf.get(name, [])
+        training = [key for key in found if key.startswith("training.")]
+        key = (training or found or [name])[0] if "." not in name else name
+        lines.append(f"{key}={override_value(value)}")
+    return lines
 
 
 __all__ = ["DialogueSummarizationTrainer", "TrainingResult", "create_trainer", "run"]

@@ -68,7 +68,7 @@ def find_model(name: str, request: Request) -> TrainedModel:
             raise UsageError(f"Run {run.id} has no model in {folder}", "It may not have reached its first evaluation.")
     saved = folder / "dlgsum.yaml"
     if saved.is_file():
-        request = dataclasses.replace(request, file=saved)
+        request = dataclasses.replace(request, base=saved)
         config = compose(request).config
     else:
         config = compose(request).config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.device import DevicePlan, plan_device
 from dlgsum.core.errors import ConfigError
-from dlgsum.data.sources import Splits, load_splits, resolve_files
+from dlgsum.data.sources import SAMPLE_FOLDER, Splits, load_splits, resolve_files
 from dlgsum.data.text_files import check_file
 from dlgsum.metrics.suite import MetricSuite, settings_problems
 from dlgsum.models.family import family_for
@@ -71,7 +72,7 @@ def settle_config(config: Config, choice: ModelChoice | None = None) -> Settled:
         if path is not None:
             check_file(path)
     data = config.data
-    if not files.bundled:
+    if any(path is not None and path.parent != SAMPLE_FOLDER for path in (files.train, files.validation, files.test)):
         data = dataclasses.replace(
             data, source="csv", train=str(files.train), validation=str(files.validation),
             test=None if files.test is None else str(files.test),
@@ -222,8 +223,12 @@ def encode(config: Config, splits: Splits, tokenizer: SummaryTokenizer) -> dict[
 
 
 def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
-    """Open the mirrors that the configuration names; one that cannot be opened is left out, loudly."""
-    if config.wandb.mode == "disabled":
+    """Open the mirrors that the configuration names, and join a W&B run that the user has open.
+
+    One that cannot be opened is left out, loudly.
+    """
+    opened = getattr(sys.modules.get("wandb"), "run", None) is not None
+    if config.wandb.mode == "disabled" and not opened:
         return []
     from dlgsum.tracking.trackers.wandb import WandbTracker
 

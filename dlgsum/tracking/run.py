@@ -113,7 +113,7 @@ def find_run(name: str, output_dir: Path) -> RunFolder:
     """Return the run that ``name`` means: an id, a unique prefix of one, ``latest``, ``best``, or its folder.
 
     ``latest`` is the newest run that has a model. ``best`` compares rouge_combined_f1 and refuses to compare
-    scores with different signatures.
+    scores with different signatures, or on different validation rows.
 
     Raises:
         UsageError: no run, or more than one, fits.
@@ -161,14 +161,16 @@ def _best(runs: list[RunFolder], output_dir: Path) -> RunFolder:
         metrics = (results or {}).get("best_metrics")
         score = metrics.get("rouge_combined_f1") if isinstance(metrics, dict) else None
         if results and isinstance(score, (int, float)):
-            scored.append((float(score), str(results.get("signature", "")), run))
+            # Scores on other rows, or computed in another way, are on another scale.
+            scale = (str(results.get("signature", "")), str(results.get("validation_fingerprint", ""))[:12])
+            scored.append((float(score), scale, run))
     if not scored:
         raise UsageError(f"None of the {len(runs)} runs in {output_dir} has a score yet")
-    signatures = sorted({signature for _, signature, _ in scored})
-    if len(signatures) > 1:
-        shown = "\n".join(f"  {signature}" for signature in signatures)
+    scales = sorted({scale for _, scale, _ in scored})
+    if len(scales) > 1:
+        shown = "\n".join(f"  {signature} on validation rows {rows}" for signature, rows in scales)
         raise UsageError(
-            f"'best' is undefined: the runs were scored in {len(signatures)} different ways:\n{shown}",
+            f"'best' is undefined: the runs were scored in {len(scales)} different ways:\n{shown}",
             "Name a run by its id.",
         )
     return max(scored, key=lambda entry: entry[0])[2]

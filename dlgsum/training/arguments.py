@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 SAME_NAME = (
     "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
     "gradient_accumulation_steps", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
-    "max_grad_norm", "optim", "lr_scheduler_type", "activation_checkpointing", "eval_strategy", "eval_steps",
+    "optim", "lr_scheduler_type", "activation_checkpointing", "eval_strategy", "eval_steps",
     "save_strategy", "save_total_limit", "logging_strategy", "logging_steps", "dataloader_num_workers",
     "full_determinism",
 )  # fmt: skip
@@ -33,6 +33,7 @@ OURS = {
     "warmup_steps": "warmup_steps below",
     "warmup_ratio": "warmup_steps below",
     "save_steps": "save_steps below",
+    "max_grad_norm": "max_grad_norm below",
     "load_best_model_at_end": "training.best",
     "keep_best": "training.best",
     "early_stopping_patience": "training.best",
@@ -52,6 +53,8 @@ def build_arguments(config: Config, plan: DevicePlan, output_dir: Path) -> Seq2S
         "output_dir": str(output_dir),
         # transformers 5 reads a float below 1 as a share of all steps.
         "warmup_steps": training.warmup_steps or training.warmup_ratio or 0,
+        # Without clipping transformers would not measure the norm, and nobody would see a NaN in it.
+        "max_grad_norm": training.max_grad_norm or float("inf"),
         "save_steps": training.save_steps or 500,
         "seed": config.general.seed,
         "fp16": plan.precision == "fp16",

@@ -65,6 +65,8 @@ class SummarizationTrainer(Seq2SeqTrainer):
         self.generator = generator
         self.suite = suite
         self.last_evaluation: Evaluation | None = None
+        self.evaluation_batches = 0
+        self._bad_steps = 0
         self.source_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
         self.target_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
 
@@ -123,9 +125,12 @@ class SummarizationTrainer(Seq2SeqTrainer):
     def _clip_grad_norm(self, model: nn.Module) -> Any:
         """Clip, and stop before a non-finite gradient reaches the weights."""
         norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        # Under fp16 an overflow is routine: the loss scaler skips the step by itself.
-        guarded = self.config.monitoring.non_finite == "stop" and not self.args.fp16
-        if guarded and norm is not None and not torch.isfinite(torch.as_tensor(norm)):
+        finite = norm is None or bool(torch.isfinite(torch.as_tensor(norm)))
+        self._bad_steps = 0 if finite else self._bad_steps + 1
+        # Under fp16 an overflow is routine: the loss scaler skips the step and halves its factor, which begins at
+        # 2^16. An overflow that outlasts all of these halvings is none.
+        patience = 20 if self.args.fp16 else 0
+        if self.config.monitoring.non_finite == "stop" and self._bad_steps > patience:
             raise TrainingFailed(
                 f"The gradient is not finite at step {self.state.global_step + 1}; the weights were not touched.",
                 "Likely causes: a learning rate that is too high (training.learning_rate), fp16 with a T5 model "
@@ -155,6 +160,7 @@ class SummarizationTrainer(Seq2SeqTrainer):
         if gen_kwargs:
             raise UsageError(f"evaluate() takes no {', '.join(gen_kwargs)}; set generation.* in the configuration")
         started = time.perf_counter()
+        self.evaluation_batches = -(-len(split) // self.args.per_device_eval_batch_size)
 
         def on_batch(done: int, rows: int) -> None:
             self.callback_handler.on_prediction_step(self.args, self.state, self.control)

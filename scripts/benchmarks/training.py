@@ -13,8 +13,6 @@ All train the same weights on the same rows once, with the same optimizer. They 
 that other work on the machine slows all of them alike, and what is compared is the ratio within a round.
 """
 
-# ruff: noqa: E402 - an environment variable has to be set between the imports
-
 from __future__ import annotations
 
 import argparse
@@ -48,7 +46,8 @@ from rich.table import Table
 from transformers import DataCollatorForSeq2Seq, PrinterCallback, Seq2SeqTrainer
 from transformers.utils.logging import disable_progress_bar
 
-from dlgsum.config.compose import from_mapping
+from dlgsum.config.compose import compose
+from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import DlgsumError
 from dlgsum.data.batching import plan_batches, waste
@@ -235,26 +234,25 @@ def make_job(options: argparse.Namespace, folder: Path) -> Job:
     if options.data is not None:
         file = str(options.data.expanduser().resolve())
         data |= {"source": "csv", "train": file, "validation": file, "max_train_samples": options.rows}
-    config = from_mapping(
-        {
-            "general": {"seed": SEED, "output_dir": str(folder)},
-            "model": {
-                "checkpoint": "kobart_mini",
-                "mini": {
-                    "d_model": options.d_model, "ffn": 4 * options.d_model, "heads": 4, "vocab_size": 6000,
-                    "encoder_layers": options.layers, "decoder_layers": options.layers, "dropout": 0.1,
-                },
+    values: dict[str, object] = {
+        "general": {"seed": SEED, "output_dir": str(folder)},
+        "model": {
+            "checkpoint": "kobart_mini",
+            "mini": {
+                "d_model": options.d_model, "ffn": 4 * options.d_model, "heads": 4, "vocab_size": 6000,
+                "encoder_layers": options.layers, "decoder_layers": options.layers, "dropout": 0.1,
             },
-            "tokenizer": {"encoder_max_len": SOURCE_MAX, "decoder_max_len": TARGET_MAX},
-            "data": data,
-            "training": {
-                "num_train_epochs": 1, "per_device_train_batch_size": options.batch_size, "learning_rate": 1e-4,
-                "eval_strategy": "no", "save_strategy": "no", "logging_steps": 1_000_000,
-                "load_best_model_at_end": False,
-            },
-            "monitoring": {"progress": "off"},
-        }
-    )  # fmt: skip
+        },
+        "tokenizer": {"encoder_max_len": SOURCE_MAX, "decoder_max_len": TARGET_MAX},
+        "data": data,
+        "training": {
+            "num_train_epochs": 1, "per_device_train_batch_size": options.batch_size, "learning_rate": 1e-4,
+            "eval_strategy": "no", "save_strategy": "no", "logging_steps": 1_000_000,
+            "load_best_model_at_end": False,
+        },
+        "monitoring": {"progress": "off"},
+    }  # fmt: skip
+    config = compose(Request(values=values, environ={})).config
     settled = wiring.settle_config(config)
     splits = wiring.build_splits(settled.config)
     texts = [text for row in splits.train.rows for text in (row.dialogue, *row.references)]
@@ -397,8 +395,8 @@ def print_report(console: Console, setting: dict[str, Any], result: dict[str, An
     console.print(table)
     if result["unsteady"]:
         console.print(
-            f"UNRELIABLE: the rounds of {', '.join(result['unsteady'])} differ by more than a factor of {STEADY}; other "
-            "programs are in the way. Try --threads 1, more --rounds, or a quieter time.",
+            f"UNRELIABLE: the rounds of {', '.join(result['unsteady'])} differ by more than a factor of {STEADY}; "
+            "other programs are in the way. Try --threads 1, more --rounds, or a quieter time.",
             highlight=False,
         )
     console.print(

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dlgsum.config.compose import compose, from_mapping, packaged_conf, search_path, to_yaml
+from dlgsum.config.compose import compose, to_yaml
+from dlgsum.config.groups import packaged_conf, search_path
 from dlgsum.config.overrides import parse_overrides
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
@@ -32,6 +33,10 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+def from_values(values: dict[str, Any]) -> Config:
+    return compose(Request(values=values, environ={})).config
 
 
 def config(*overrides: str, file: Path | None = None, folder: Path | None = None, **environ: str) -> Config:
@@ -255,19 +260,44 @@ def test_a_byte_order_mark_does_no_harm(empty_folder: Path):
     ],
     ids=["plain", "baseline", "mini", "alias"],
 )
-def test_a_saved_configuration_composes_to_itself(empty_folder: Path, overrides: list[str]):
+def test_a_saved_configuration_composes_to_itself(
+    empty_folder: Path, overrides: list[str], caplog: pytest.LogCaptureFixture
+):
     first = config(*overrides, "training.learning_rate=1e-5", "meta.description=설명: 'a' \"b\" # c")
     file = write(empty_folder / "saved.yaml", to_yaml(first))
     again = config(file=file)
     assert again == first
     assert to_yaml(again) == to_yaml(first)
     assert config("model=kobart_mini", file=file) == first, "the file wins over a group"
+    assert "model=kobart_mini has no effect" in caplog.text
+
+
+def test_a_group_named_beside_a_saved_configuration_wins_over_it(empty_folder: Path):
+    """`dlgsum evaluate RUN metrics=kiwi` means kiwi, although the run's own file names another scorer."""
+    saved = write(empty_folder / "saved.yaml", to_yaml(config("metrics=char", "generation.num_beams=3")))
+    again = compose(Request(["metrics=kiwi", "generation.min_length=2"], environ={}, base=saved)).config
+    assert (again.metrics.scorer, again.generation.num_beams, again.generation.min_length) == ("kiwi", 3, 2)
+    assert compose(Request([], environ={}, base=saved)).config.metrics.scorer == "char"
+
+
+def test_the_older_warm_up_name_wins_over_lower_layers(empty_folder: Path):
+    training = config("model=kobart", "training.warmup_ratio=0.3").training
+    assert (training.warmup_steps, training.warmup_ratio) == (0.3, None)
+    assert config("model=kobart", "training.warmup_steps=0").training.warmup_steps == 0
+    assert config("model=kobart", DLGSUM__TRAINING__WARMUP_RATIO="0.2").training.warmup_steps == 0.2
+    with pytest.raises(ConfigError, match="both set"):
+        config("training.warmup_ratio=0.1", "training.warmup_steps=10")
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.text(max_size=30), st.lists(st.sampled_from(["${", "\\", "}", "a", "$", "'", ": ", "null", "1e5", "가"])))
 def test_any_text_survives_saving(free: str, parts: list[str]):
-    first = from_mapping({"meta": {"description": free}, "tracking": {"notes": "".join(parts)}})
+    plain = config()
+    first = dataclasses.replace(
+        plain,
+        meta=dataclasses.replace(plain.meta, description=free),
+        tracking=dataclasses.replace(plain.tracking, notes="".join(parts)),
+    )
     with tempfile.TemporaryDirectory() as folder:
         file = write(Path(folder) / "saved.yaml", to_yaml(first))
         assert config(file=file) == first
@@ -314,7 +344,7 @@ def test_the_older_base_config_is_valid_as_it_is(empty_folder: Path):
     result = config(file=write(empty_folder / "config/base_config.yaml", LEGACY))
     assert result.meta.description == "대화 요약 기본 실험"
     assert (result.model.architecture, result.model.checkpoint) == ("kobart", "digit82/kobart-summarization")
-    assert (result.training.learning_rate, result.training.fp16, result.training.warmup_ratio) == (5e-5, True, 0.1)
+    assert (result.training.learning_rate, result.training.fp16, result.training.warmup_steps) == (5e-5, True, 0.1)
     assert (result.generation.max_length, result.wandb.mode, result.wandb.entity) == (100, "online", None)
     assert (result.tokenizer.encoder_max_len, result.tokenizer.decoder_max_len) == (512, 128)
 
@@ -325,7 +355,7 @@ def test_general_model_name_is_another_name_of_the_checkpoint(empty_folder: Path
     assert config("model=kobart", "general.model_name=hub/b", file=file).model.checkpoint == "hub/b"
     assert config("model.checkpoint=hub/c", file=file).model.checkpoint == "hub/c"
     assert config("general.model_name=hub/b", "model.checkpoint=hub/c").model.checkpoint == "hub/c"
-    assert from_mapping({"general": {"model_name": "hub/d"}}).model.checkpoint == "hub/d"
+    assert from_values({"general": {"model_name": "hub/d"}}).model.checkpoint == "hub/d"
 
 
 # --- environment ---
@@ -394,7 +424,7 @@ def test_one_e_minus_five_is_a_number_wherever_it_comes_from(empty_folder: Path)
         config(LEARNING_RATE="1e-5"),
         config(DLGSUM__TRAINING__LEARNING_RATE="1e-5"),
         config("training=mine"),
-        from_mapping({"training": {"learning_rate": "1e-5"}}),
+        from_values({"training": {"learning_rate": "1e-5"}}),
     ):
         assert result.training.learning_rate == 1e-5
         assert isinstance(result.training.learning_rate, float)

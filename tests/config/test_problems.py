@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dlgsum.config.compose import compose, from_mapping
+from dlgsum.config.compose import compose
 from dlgsum.config.request import Request
 from dlgsum.config.schema import key_names
 from dlgsum.config.validate import GONE, RENAMED, unknown_key
@@ -31,7 +31,7 @@ def problems(*overrides: str, file: Path | None = None, folder: Path | None = No
 
 def problems_of(values: dict[str, Any]) -> list[str]:
     with pytest.raises(ConfigError) as raised:
-        from_mapping(values)
+        compose(Request(values=values, environ={}))
     return raised.value.problems
 
 
@@ -178,7 +178,7 @@ def test_the_message_for_a_wrong_value(key: str, value: object, message: str):
     assert problem.partition("; did you mean")[0] == message
 
 
-@pytest.mark.parametrize("key", ["general", "training", "wandb"])
+@pytest.mark.parametrize("key", ["general", "tokenizer", "meta"])
 def test_a_value_where_a_section_is_wanted(key: str):
     (problem,) = problems_of({key: "hello"})
     assert problem == f"{key} is a section, not a value; got hello"

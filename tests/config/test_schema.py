@@ -14,7 +14,7 @@ from transformers import Seq2SeqTrainingArguments
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
-from dlgsum.config.compose import packaged_conf
+from dlgsum.config.groups import packaged_conf
 from dlgsum.config.schema import Config, defaults, key_names
 from dlgsum.config.schema.training import Optimizer, Schedule, Training
 from dlgsum.config.validate import build_config

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Dlgsum
+from tests.e2e.conftest import TINY, Dlgsum
 
 RUN_FILES = {
     "config.yaml", "environment.json", "training.log", "events.jsonl", "metrics.jsonl", "data.json", "status.json",
@@ -101,7 +105,10 @@ def test_evaluate_reports_intervals_groups_and_the_worst_rows(workplace: Path, d
     interval = report["intervals"]["rouge_combined_f1"]
     assert interval["low"] <= interval["mean"] <= interval["high"]
     assert interval["mean"] == pytest.approx(report["metrics"]["rouge_combined_f1"])
-    assert [group["name"] for group in report["topics"]] == ["약속"] and len(report["lengths"]) == 4
+    assert [group["name"] for group in report["topics"]] == ["약속"] and len(
+        {group["name"] for group in report["lengths"]}
+    ) == len(report["lengths"]) > 0
+    assert sum(group["rows"] for group in report["lengths"]) == 8
     saved = json.loads((run_folder(workplace) / "training_results.json").read_text())
     assert report["metrics"]["rouge1_f1"] == pytest.approx(saved["best_metrics"]["rouge1_f1"])
     assert report["signature"] == saved["signature"]
@@ -119,3 +126,26 @@ def test_a_spreadsheet_cannot_run_a_summary_as_a_formula() -> None:
 
     text = render([Dialogue("a", "x", ())], ["=1+1"], suffix=".csv", index=False)
     assert text == "fname,summary\na,'=1+1\n"
+
+
+def test_a_group_on_the_command_line_wins_over_the_saved_configuration(workplace: Path, dlgsum: Dlgsum) -> None:
+    done = dlgsum("evaluate", "latest", "--data", "개발.csv", "--json", "metrics=baseline", cwd=workplace)
+    assert done.returncode == 0, done.stderr
+    assert "scorer:pltrdy" in json.loads(done.stdout)["signature"]
+
+
+def test_a_terminated_run_says_so_and_is_not_left_running(dlgsum: Dlgsum, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlgsum", "train", *TINY, "data=sample", "training.num_train_epochs=500"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("outputs/experiments/*/metrics.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "Interrupted (SIGTERM)" in err and "Traceback" not in err
+    run = next((tmp_path / "outputs" / "experiments").iterdir())
+    assert json.loads((run / "status.json").read_text())["status"] == "interrupted"

@@ -230,3 +230,73 @@ def test_own_files_replace_the_data(tiny: Make, tmp_path: Path) -> None:
     datasets = trainer.prepare_data(train_path="대화.csv", val_path="대화.csv")
     assert set(datasets) == {"train", "validation"} and len(datasets["train"]) == 1
     assert trainer.config.data.train is not None and trainer.config.data.train.endswith("대화.csv")
+
+
+def test_the_lowest_loss_is_the_best(tiny: Make) -> None:
+    trainer = tiny(training={"num_train_epochs": 3}, metrics={"scorer": "char", "bleu": False, "best": "loss"})
+    result = trainer.train()
+    rows = [row["metrics"] for row in read_jsonl(trainer.output_dir / "metrics.jsonl")]
+    losses_ = [row["eval/loss"] for row in rows if "eval/loss" in row]
+    assert result.best_metrics["loss"] == min(losses_) < max(losses_)
+
+
+def test_without_clipping_a_bad_gradient_stops_as_well(tiny: Make) -> None:
+    trainer = tiny(training={"max_grad_norm": 0})
+    trainer.trainer.add_callback(Poison())
+    with pytest.raises(TrainingFailed, match="not finite at step 3"):
+        trainer.train()
+
+
+def test_a_failure_while_scoring_the_test_rows_does_not_lose_the_run(
+    tiny: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = tiny()
+    evaluate = trainer.trainer.evaluate
+
+    def failing(dataset: Any = None, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+        if metric_key_prefix == "test":
+            raise RuntimeError("no memory for four beams")
+        return evaluate(dataset, metric_key_prefix=metric_key_prefix, **kwargs)
+
+    trainer.trainer.evaluate = failing
+    result = trainer.train()
+    assert result.test_metrics == {} and result.best_metrics
+    assert json.loads((trainer.output_dir / "status.json").read_text())["status"] == "completed"
+    assert "could not be scored (no memory for four beams)" in capsys.readouterr().err
+
+
+def test_a_trainer_trains_once(tiny: Make) -> None:
+    trainer = tiny()
+    trainer.train()
+    with pytest.raises(UsageError, match="trained already"):
+        trainer.train()
+
+
+def test_a_validation_file_alone_replaces_the_bundled_one(tiny: Make, tmp_path: Path) -> None:
+    (tmp_path / "dev.csv").write_text("fname,dialogue,summary\na,#Person1#: 네.,대답합니다.\n", encoding="utf-8")
+    datasets = tiny().prepare_data(val_path="dev.csv")
+    assert [row.id for row in datasets["validation"].rows] == ["a"] and len(datasets["train"]) == 48
+
+
+def test_new_files_after_the_trainer_was_used_are_refused(tiny: Make) -> None:
+    trainer = tiny()
+    assert trainer.trainer is not None
+    with pytest.raises(UsageError, match="Call it first"):
+        trainer.prepare_data(val_path="dev.csv")
+
+
+def test_parameters_of_an_open_wandb_run_are_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import wandb
+
+    from dlgsum import create_trainer
+
+    monkeypatch.chdir(tmp_path)
+    parameters = {"learning_rate": 1e-4, "generation.num_beams": 2, "special_tokens": ["a b"]}
+    run = wandb.init(mode="offline", dir=str(tmp_path), config=parameters)
+    try:
+        config = create_trainer({"model": "kobart_mini", "data": "sample"}, sweep_mode=True).config
+    finally:
+        run.finish()
+    assert config.training.learning_rate == 1e-4 and config.generation.num_beams == 2
+    assert config.tokenizer.special_tokens == ["a b"]
+    assert config.training.adam_beta2 == 0.98, "the files of conf/ count for a mapping too"

@@ -18,6 +18,9 @@ class Weights:
     rougeL: float = option(1.0, "Weight of ROUGE-L F1.", ge=0)
 
 
+SMALLER_IS_BETTER = ("loss", "empty_share")
+
+
 @dataclass(frozen=True, kw_only=True, config=RULES)
 class Metrics:
     """Scorer, treatment of several references, combined score and further metrics."""
@@ -29,5 +32,12 @@ class Metrics:
     bleu: bool = option(True, "Also report BLEU (sacrebleu) over the scorer's units.")
     extra: list[str] = option([], "Further metrics by their name or local path in the `evaluate` library.")
     best: str = option("rouge_combined_f1", "The metric that chooses the best model.")
-    greater_is_better: bool = option(True, "Whether a larger value of `metrics.best` is better.")
+    greater_is_better: bool | None = option(
+        None, "Whether a larger value of `metrics.best` is better; null: not for loss and empty_share."
+    )
     bootstrap_samples: int = option(1000, "Resamples for the 95 % intervals of `evaluate`.", ge=100, le=100_000)
+
+    @property
+    def larger_wins(self) -> bool:
+        """Whether the model with the larger value of ``best`` is the better one."""
+        return self.best not in SMALLER_IS_BETTER if self.greater_is_better is None else self.greater_is_better

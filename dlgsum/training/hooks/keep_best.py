@@ -35,6 +35,7 @@ class KeepBest(TrainerCallback):
         self.ranking = ranking
         self.patience = patience
         self.best_metrics: dict[str, float] = {}
+        self.last_metrics: dict[str, float] = {}
         self.stopped_early = False
         self.last_verdict: Verdict | None = None
         self._run = run
@@ -69,6 +70,7 @@ class KeepBest(TrainerCallback):
         verdict = self.ranking.consider(Candidate(state.global_step, score))
         self.last_verdict = verdict
         named = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+        self.last_metrics = named
         if verdict.best:
             self.best_metrics = named
         if verdict.kept and state.is_world_process_zero:

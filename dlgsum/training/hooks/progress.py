@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dlgsum.training.hooks.keep_best import KeepBest
     from dlgsum.training.trainer import SummarizationTrainer
 
+_NOTE_EVERY = 0.5  # seconds between two renewals of the numbers beside the bar
 _LINE_EVERY = 10.0  # seconds between plain lines: enough to see life, few enough for a CI log
 
 
@@ -71,7 +72,11 @@ class ShowProgress(TrainerCallback):
         """Advance the bar, or print a line now and then."""
         now = time.monotonic()
         if self._bar is not None:
-            self._bar.update(self._train_task, completed=state.global_step, note=self._note(state))
+            # The note waits for the device, so it is not renewed at every step.
+            if now - self._last_line >= _NOTE_EVERY:
+                self._last_line = now
+                self._bar.update(self._train_task, note=self._note(state))
+            self._bar.update(self._train_task, completed=state.global_step)
         elif self._mode == "lines" and now - self._last_line >= _LINE_EVERY:
             self._last_line = now
             done = state.global_step - self._first_step
@@ -101,9 +106,7 @@ class ShowProgress(TrainerCallback):
         if self._bar is None:
             return
         if self._eval_task is None:
-            split = self._trainer.eval_dataset
-            batches = math.ceil(len(split) / args.per_device_eval_batch_size) if split is not None else None  # type: ignore[arg-type]
-            self._eval_task = self._bar.add_task("evaluation", total=batches, note="")
+            self._eval_task = self._bar.add_task("evaluation", total=self._trainer.evaluation_batches, note="")
         self._bar.update(self._eval_task, completed=self._eval_batches)
 
     def on_evaluate(
@@ -131,14 +134,8 @@ class ShowProgress(TrainerCallback):
         )
         self._show_samples()
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Close the bars."""
-        self.close()
-
     def close(self) -> None:
-        """Close the bars; also when training ended by an exception."""
+        """Close the bars: after the test rows are scored, or when training ended by an exception."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
