@@ -105,9 +105,8 @@ def test_evaluate_reports_intervals_groups_and_the_worst_rows(workplace: Path, d
     interval = report["intervals"]["rouge_combined_f1"]
     assert interval["low"] <= interval["mean"] <= interval["high"]
     assert interval["mean"] == pytest.approx(report["metrics"]["rouge_combined_f1"])
-    assert [group["name"] for group in report["topics"]] == ["약속"] and len(
-        {group["name"] for group in report["lengths"]}
-    ) == len(report["lengths"]) > 0
+    assert [group["name"] for group in report["topics"]] == ["약속"]
+    assert len({group["name"] for group in report["lengths"]}) == len(report["lengths"]) > 0
     assert sum(group["rows"] for group in report["lengths"]) == 8
     saved = json.loads((run_folder(workplace) / "training_results.json").read_text())
     assert report["metrics"]["rouge1_f1"] == pytest.approx(saved["best_metrics"]["rouge1_f1"])
