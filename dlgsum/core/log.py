@@ -29,7 +29,11 @@ def masked(text: str) -> str:
 
 
 # Warnings of libraries that a user can do nothing about and need not know.
-_FILE_ONLY = ("mtime may not be reliable", "There were missing keys in the checkpoint model loaded")
+_FILE_ONLY = (
+    "mtime may not be reliable",
+    "There were missing keys in the checkpoint model loaded",  # tied weights, at every resume
+    "The new embeddings will be initialized from a multivariate normal",  # as it should be, for every new tag
+)
 
 
 class _Masking(logging.Formatter):
