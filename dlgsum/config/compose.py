@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from dlgsum.config.environment import read_environment
 from dlgsum.config.groups import (
     compose_groups,
     find,
+    group_in,
     group_options,
     laid_over,
     load_yaml,
@@ -71,9 +72,15 @@ def compose(request: Request) -> Composition:
 
     good = {group: name for group, name in groups.items() if name == "null" or name in options.get(group, ())}
     composed, chosen = compose_groups(folders, good)
+    # What the groups named on the command line set: only beside a complete configuration does it matter.
+    named = {
+        f"{group}={name}": dict(_flatten(values_of(folders, group, name)))
+        for group, name in (overrides.groups.items() if file_values or request.base else ())
+        if name != "null" and group in good
+    }
     layers = [
         {key: (value, f"conf ({_choices_text(chosen)})") for key, value in _flatten(composed)},
-        *_base_layers(request.base, folders, overrides.groups, good),
+        *_base_layers(request.base, named),
         {key: (value, file_name) for key, value in _flatten(file_values)},
         {
             key: (value, f"environment variable {variable}")
@@ -82,7 +89,7 @@ def compose(request: Request) -> Composition:
         },
         {key: (value, "the command line") for key, value in _flatten(overrides.values) if key in known},
     ]
-    for warning in _buried_groups(folders, overrides.groups, good, dict(_flatten(file_values)), file_name):
+    for warning in _buried_groups(named, dict(_flatten(file_values)), file_name):
         logger.warning(warning)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -128,43 +135,29 @@ def _read_file(request: Request, options: Mapping[str, list[str]]) -> tuple[dict
                 [f"{name or 'settings'}: `defaults` lists group choices such as `- model: kobart`, not {entry!r}"]
             )
         for key, choice in entry.items():
-            group = str(key).removeprefix("override ").strip().lstrip("/")
-            groups[group] = "null" if choice is None else str(choice)
+            groups[group_in(key)] = "null" if choice is None else str(choice)
     for key in [key for key in content if key in options and isinstance(content[key], str)]:
         groups[key] = content.pop(key)
     return groups, content, name
 
 
-def _base_layers(
-    base: Path | None, folders: Sequence[Path], named: Mapping[str, str], good: Mapping[str, str]
-) -> list[dict[str, tuple[Any, str]]]:
+def _base_layers(base: Path | None, named: Mapping[str, Mapping[str, Any]]) -> list[dict[str, tuple[Any, str]]]:
     """Return a saved configuration, and over it the groups named on the command line, which it would bury."""
     if base is None:
         return []
-    chosen = [(group, name) for group, name in named.items() if group in good and name != "null"]
-    return [
-        {key: (value, str(base)) for key, value in _flatten(load_yaml(base))},
-        *(
-            {key: (value, f"{group}={name}") for key, value in _flatten(values_of(folders, group, name))}
-            for group, name in chosen
-        ),
-    ]
+    saved = {key: (value, str(base)) for key, value in _flatten(load_yaml(base))}
+    return [saved, *({key: (value, choice) for key, value in values.items()} for choice, values in named.items())]
 
 
-def _buried_groups(
-    folders: Sequence[Path], named: Mapping[str, str], good: Mapping[str, str], file: Mapping[str, Any], file_name: str
-) -> list[str]:
+def _buried_groups(named: Mapping[str, Mapping[str, Any]], file: Mapping[str, Any], file_name: str) -> list[str]:
     """Say which groups named on the command line change nothing, because the file sets all that they set."""
     warnings = []
-    for group, name in named.items():
-        if not file or group not in good or name == "null":
-            continue
-        values = dict(_flatten(values_of(folders, group, name)))
-        if all(key in file for key in values) and any(file[key] != value for key, value in values.items()):
-            key = next(key for key, value in values.items() if file[key] != value)
+    for choice, values in named.items() if file else ():
+        changed = [key for key, value in values.items() if key in file and file[key] != value]
+        if changed and all(key in file for key in values):
             warnings.append(
-                f"{group}={name} has no effect: {file_name or 'the settings given'} sets everything that it sets; "
-                f"set single values, such as {key}={values[key]}"
+                f"{choice} has no effect: {file_name or 'the settings given'} sets everything that it sets; "
+                f"set single values, such as {changed[0]}={values[changed[0]]}"
             )
     return warnings
 

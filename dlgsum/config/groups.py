@@ -69,9 +69,13 @@ def values_of(folders: Sequence[Path], group: str, name: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for entry in own.pop("defaults", None) or []:
         for other, choice in entry.items() if isinstance(entry, dict) else ():
-            other_group = str(other).removeprefix("override ").strip().lstrip("/")
-            values = laid_over(values, values_of(folders, other_group, str(choice)))
+            values = laid_over(values, values_of(folders, group_in(other), str(choice)))
     return laid_over(values, own)
+
+
+def group_in(key: object) -> str:
+    """Return the group that a key of a defaults list names, such as ``override /model``."""
+    return str(key).removeprefix("override ").strip().lstrip("/")
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,8 +134,6 @@ class MetricSuite:
             EnvironmentProblem: an extra metric cannot be loaded.
             UsageError: an extra metric does not fit these texts.
         """
-        _check_rows(predictions, references)
-        self.scorer.prepare([*predictions, *(text for row in references for text in row)])
         rows = self._rouge_rows(predictions, references)
         metrics = {name: float(values.mean()) for name, values in rows.items()}
         if self.settings.bleu:
@@ -150,8 +148,6 @@ class MetricSuite:
 
     def rouge(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
         """Return the ROUGE metrics alone, as :meth:`score` has them; raises as it does for unfit rows."""
-        _check_rows(predictions, references)
-        self.scorer.prepare([*predictions, *(text for row in references for text in row)])
         return {name: float(values.mean()) for name, values in self._rouge_rows(predictions, references).items()}
 
     def coverage_warning(self, texts: Sequence[str]) -> str | None:
@@ -178,6 +174,8 @@ class MetricSuite:
         )
 
     def _rouge_rows(self, predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Floats]:
+        _check_rows(predictions, references)
+        self.scorer.prepare([*predictions, *(text for row in references for text in row)])
         table = np.empty((len(predictions), len(ROUGE)))
         for index, (prediction, row) in enumerate(zip(predictions, references, strict=True)):
             scores = [self.scorer.score(reference, prediction) for reference in row]

@@ -304,8 +304,10 @@ class DialogueSummarizationTrainer:
                     test_baseline = lead_baseline(test.rows, trainer.suite)
                     test_signature = trainer.last_evaluation.scores.signature
             except Exception as error:  # the model is trained and saved: that must not be lost over a score
-                logger.exception("the test rows could not be scored", extra={"told": True})
-                logger.warning("the test rows could not be scored (%s); training itself is complete", error)
+                # The console shows the message, the log the traceback too.
+                logger.warning(
+                    "the test rows could not be scored (%s); training itself is complete", error, exc_info=True
+                )
         validation = self.datasets["validation"]
         result = TrainingResult(
             run_id=run.id,
