@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,13 @@ from dlgsum.config.groups import (
     group_options,
     laid_over,
     load_yaml,
+    packaged_conf,
     search_path,
     unknown_choices,
     values_of,
 )
+from dlgsum.config.legacy import is_legacy, migrate, notice
+from dlgsum.config.origin import Layer, Origin, Setting, flatten, layer_of, line_numbers, shown_path
 from dlgsum.config.overrides import parse_overrides
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config, defaults, key_names
@@ -42,15 +45,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Composition:
-    """The composed configuration, the group files chosen, and where each value came from."""
+    """The composed configuration, the group files chosen, and where each value came from.
+
+    Attributes:
+        history: dotted key to everything that set it, the winner last; a key that nothing set is absent.
+    """
 
     config: Config
     groups: dict[str, str]
-    origins: dict[str, str]
+    history: dict[str, tuple[Setting, ...]]
 
 
-def compose(request: Request) -> Composition:
+@dataclass(frozen=True)
+class _File:
+    """What ``--config FILE``, or the mapping in its place, says."""
+
+    groups: dict[str, str]
+    layer: Layer
+    name: str
+
+
+def compose(request: Request, further: Callable[[Config], list[str]] | None = None) -> Composition:
     """Compose and validate a configuration.
+
+    Args:
+        further: more checks, by parts that the schema cannot know; their problems join the one report.
 
     Raises:
         ConfigError: with every problem found, in files, environment and overrides together.
@@ -59,57 +78,57 @@ def compose(request: Request) -> Composition:
     options = group_options(folders)
     overrides = parse_overrides(request.overrides, options)
     problems = list(overrides.problems)
-    file_groups, file_values, file_name = _read_file(request, options)
-    groups = {**file_groups, **overrides.groups}
+    file = _read_file(request, options)
+    groups = {**file.groups, **overrides.groups}
     problems += unknown_choices(groups, options)
 
-    known = list(key_names())
+    known = set(key_names())
     names = load_yaml(find(folders, "env.yaml"))
     environment, environment_problems = read_environment(request.environ, names, known)
     problems += environment_problems
-    given = [key for key, _ in _flatten(overrides.values)]
-    problems += [f"{unknown_key(key)} (from the command line)" for key in given if key not in known]
+    given = {
+        name: Setting(setting, Origin("argument", overrides.lines[key]))
+        for key, value in overrides.values.items()
+        for name, setting in flatten({key: value})
+    }
+    problems += [f"{unknown_key(key)} (from {given[key].origin.in_words})" for key in given if key not in known]
 
     good = {group: name for group, name in groups.items() if name == "null" or name in options.get(group, ())}
     composed, chosen = compose_groups(folders, good)
     # What the groups named on the command line set: only beside a complete configuration does it matter.
     named = {
-        f"{group}={name}": dict(_flatten(values_of(folders, group, name)))
-        for group, name in (overrides.groups.items() if file_values or request.base else ())
+        f"{group}={name}": values_of(folders, group, name)
+        for group, name in (overrides.groups.items() if file.layer or request.base else ())
         if name != "null" and group in good
     }
-    layers = [
-        {key: (value, f"conf ({_choices_text(chosen)})") for key, value in _flatten(composed)},
-        *_base_layers(request.base, named),
-        {key: (value, file_name) for key, value in _flatten(file_values)},
-        {
-            key: (value, f"environment variable {variable}")
-            for name, (whole, variable) in environment.items()
-            for key, value in (_flatten(whole, f"{name}.") if isinstance(whole, dict) else [(name, whole)])
-        },
-        {key: (value, "the command line") for key, value in _flatten(overrides.values) if key in known},
-    ]
-    for warning in _buried_groups(named, dict(_flatten(file_values)), file_name):
+    for warning in _buried_groups(named, file):
         logger.warning(warning)
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for layer in layers:
-        for key, (value, origin) in _without_aliases(layer).items():
-            problem = _put(values, key, value)
-            origins[key] = origin
-            if problem:
-                problems.append(f"{problem} (from {origin})" if origin else problem)
+    history, values, misplaced = _pile(
+        [
+            *composed,
+            *([_file_layer(request.base), *named.values()] if request.base else []),
+            file.layer,
+            {
+                key: Setting(value, Origin("variable", variable))
+                for name, (whole, variable) in environment.items()
+                for key, value in (flatten(whole, f"{name}.") if isinstance(whole, dict) else [(name, whole)])
+            },
+            {key: setting for key, setting in given.items() if key in known},
+        ]
+    )
+    problems += misplaced
+    origins = {key: settings[-1].origin.in_words for key, settings in history.items()}
     try:
         # Over the defaults, so that ${general.seed} works even where nobody sets the seed.
         resolved = OmegaConf.to_container(OmegaConf.create(laid_over(defaults(), values)), resolve=True)
-        config = build_config(resolved, origins)  # type: ignore[arg-type]
+        config = build_config(resolved, origins, further)  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         raise ConfigError([*problems, f"an interpolation cannot be resolved: {_first_line(error)}"]) from None
     except ConfigError as error:
         raise ConfigError([*problems, *error.problems]) from None
     if problems:
         raise ConfigError(problems)
-    return Composition(config, chosen, origins)
+    return Composition(config, chosen, history)
 
 
 def to_yaml(config: Config) -> str:
@@ -117,14 +136,23 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(_escaped(dataclasses.asdict(config))))
 
 
-def _read_file(request: Request, options: Mapping[str, list[str]]) -> tuple[dict[str, str], dict[str, Any], str]:
-    """Return the group choices, the settings and the name of ``--config FILE``, or of the mapping in its place.
+def _read_file(request: Request, options: Mapping[str, list[str]]) -> _File:
+    """Read ``--config FILE``, or the mapping in its place.
 
-    Groups are chosen as ``model: kobart`` or in a defaults list.
+    Groups are chosen as ``model: kobart`` or in a defaults list. A file in the competition baseline's format is
+    migrated on the fly, with a warning.
     """
     path = request.file
-    name = "" if path is None else str(path)
-    content = dict(request.values) if path is None else laid_over(load_yaml(path), request.values)
+    name = "" if path is None else shown_path(path.absolute(), packaged_conf())
+    content = {} if path is None else load_yaml(path)
+    lines = None if path is None else line_numbers(path)
+    if is_legacy(content):
+        migration = migrate(content)
+        logger.warning(notice(migration, name))
+        content = migration.as_file()
+        # A key is where the old one it came from is; lines are those of the old file.
+        lines = {change.new: lines[change.old] for change in migration.changes if lines and change.old in lines}
+    content = laid_over(content, request.values)
     groups: dict[str, str] = {}
     listed = content.pop("defaults", None) or []
     for entry in listed if isinstance(listed, list) else [listed]:
@@ -138,54 +166,55 @@ def _read_file(request: Request, options: Mapping[str, list[str]]) -> tuple[dict
             groups[group_in(key)] = "null" if choice is None else str(choice)
     for key in [key for key in content if key in options and isinstance(content[key], str)]:
         groups[key] = content.pop(key)
-    return groups, content, name
+    return _File(groups, layer_of(content, Origin("file", name), lines), name)
 
 
-def _base_layers(base: Path | None, named: Mapping[str, Mapping[str, Any]]) -> list[dict[str, tuple[Any, str]]]:
-    """Return a saved configuration, and over it the groups named on the command line, which it would bury."""
-    if base is None:
-        return []
-    saved = {key: (value, str(base)) for key, value in _flatten(load_yaml(base))}
-    return [saved, *({key: (value, choice) for key, value in values.items()} for choice, values in named.items())]
+def _file_layer(path: Path) -> Layer:
+    return layer_of(load_yaml(path), Origin("file", shown_path(path.absolute(), packaged_conf())), line_numbers(path))
 
 
-def _buried_groups(named: Mapping[str, Mapping[str, Any]], file: Mapping[str, Any], file_name: str) -> list[str]:
+def _buried_groups(named: Mapping[str, Layer], file: _File) -> list[str]:
     """Say which groups named on the command line change nothing, because the file sets all that they set."""
     warnings = []
-    for choice, values in named.items() if file else ():
-        changed = [key for key, value in values.items() if key in file and file[key] != value]
-        if changed and all(key in file for key in values):
+    for choice, layer in named.items() if file.layer else ():
+        changed = [key for key, it in layer.items() if key in file.layer and file.layer[key].value != it.value]
+        if changed and all(key in file.layer for key in layer):
             warnings.append(
-                f"{choice} has no effect: {file_name or 'the settings given'} sets everything that it sets; "
-                f"set single values, such as {changed[0]}={values[changed[0]]}"
+                f"{choice} has no effect: {file.name or 'the settings given'} sets everything that it sets; "
+                f"set single values, such as {changed[0]}={layer[changed[0]].value}"
             )
     return warnings
 
 
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            yield from _flatten(value, f"{name}.")
-        else:
-            # `training:` with nothing under it is an empty section, not a null.
-            yield name, {} if value is None and "." not in name else value
+def _pile(layers: list[Layer]) -> tuple[dict[str, tuple[Setting, ...]], dict[str, Any], list[str]]:
+    """Lay the layers over each other; return who set what, the nested values, and what was in the wrong place."""
+    history: dict[str, tuple[Setting, ...]] = {}
+    values: dict[str, Any] = {}
+    problems = []
+    for layer in layers:
+        for key, setting in _without_aliases(layer).items():
+            problem = _put(values, key, setting.value)
+            if problem:
+                origin = setting.origin.in_words
+                problems.append(f"{problem} (from {origin})" if origin else problem)
+            history[key] = (*history.get(key, ()), setting)
+    return history, values, problems
 
 
-def _without_aliases(layer: dict[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+def _without_aliases(layer: Layer) -> Layer:
     """Translate older names within a layer, so that they override what lower layers set under the newer ones.
 
     general.model_name means model.checkpoint, and training.warmup_ratio means training.warmup_steps below 1. A layer
     that sets both keeps both: for the model the newer name wins, for the warm-up it is a contradiction.
     """
     layer = dict(layer)
-    name = layer.get("general.model_name", (None, ""))
-    if name[0] is not None:
+    name = layer.get("general.model_name")
+    if name is not None and name.value is not None:
         layer.setdefault("model.checkpoint", name)
-    ratio, steps = (layer.get(f"training.warmup_{key}", (None, ""))[0] for key in ("ratio", "steps"))
-    if ratio is not None and steps is None:
+    ratio, steps = layer.get("training.warmup_ratio"), layer.get("training.warmup_steps")
+    if ratio is not None and ratio.value is not None and (steps is None or steps.value is None):
         with contextlib.suppress(TypeError, ValueError):
-            if 0 <= float(ratio) < 1:
+            if 0 <= float(ratio.value) < 1:
                 layer["training.warmup_steps"] = layer.pop("training.warmup_ratio")
     return layer
 
@@ -214,10 +243,6 @@ def _escaped(value: Any) -> Any:
     if isinstance(value, str) and "${" in value:
         return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", value)
     return value
-
-
-def _choices_text(chosen: Mapping[str, str]) -> str:
-    return ", ".join(f"{group}={name}" for group, name in chosen.items())
 
 
 def _first_line(error: Exception) -> str:

@@ -6,14 +6,19 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from dlgsum.config.origin import Layer, Origin, layer_of, line_numbers, shown_path
 from dlgsum.config.overrides import quoted
 from dlgsum.core.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from hydra._internal.defaults_list import DefaultsList
+    from hydra.core.default_element import ResultDefault
 
 
 @cache
@@ -49,28 +54,37 @@ def group_options(folders: Sequence[Path]) -> dict[str, list[str]]:
     return {group: sorted(names) for group, names in sorted(options.items())}
 
 
-def compose_groups(folders: Sequence[Path], groups: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Let Hydra merge the chosen group files; return the values and the choices."""
+def compose_groups(folders: Sequence[Path], groups: Mapping[str, str]) -> tuple[list[Layer], dict[str, str]]:
+    """Let Hydra put the chosen group files in order; return a layer for each, lowest first, and the choices.
+
+    Raises:
+        ConfigError: a file cannot be read, or the files cannot be composed.
+    """
     overrides = [f"~{group}" if name == "null" else f"{group}={quoted(name)}" for group, name in groups.items()]
-    composed = _load(folders, "config", overrides)
-    chosen = {k: str(v) for k, v in composed.hydra.runtime.choices.items() if "/" not in str(k) and v is not None}
-    return _content(composed), chosen
+    files = _ordered(folders, "config", overrides)
+    chosen = {k: str(v) for k, v in files.overrides.known_choices.items() if "/" not in k and v is not None}
+    return [_layer(folders, default) for default in files.defaults if _is_own(default)], chosen
 
 
-def values_of(folders: Sequence[Path], group: str, name: str) -> dict[str, Any]:
+def values_of(folders: Sequence[Path], group: str, name: str) -> Layer:
     """Return what one group file sets, with the files that it names itself; an experiment's other groups first.
 
     Raises:
         ConfigError: a file cannot be read or composed.
     """
     if group != "experiment":
-        return _content(_load(folders, f"{group}/{name}", []))
-    own = load_yaml(find(folders, f"{group}/{name}.yaml"))
-    values: dict[str, Any] = {}
+        merged: Layer = {}
+        for default in _ordered(folders, f"{group}/{name}", []).defaults:
+            if _is_own(default):
+                merged |= _layer(folders, default)
+        return merged
+    path = find(folders, f"{group}/{name}.yaml")
+    own = load_yaml(path)
+    values: Layer = {}
     for entry in own.pop("defaults", None) or []:
         for other, choice in entry.items() if isinstance(entry, dict) else ():
-            values = laid_over(values, values_of(folders, group_in(other), str(choice)))
-    return laid_over(values, own)
+            values |= values_of(folders, group_in(other), str(choice))
+    return values | layer_of(own, _origin(path), line_numbers(path))
 
 
 def group_in(key: object) -> str:
@@ -87,11 +101,12 @@ def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     return merged
 
 
-def _load(folders: Sequence[Path], name: str, overrides: list[str]) -> DictConfig:
-    """Load a configuration file and all that it names.
+def _ordered(folders: Sequence[Path], name: str, overrides: list[str]) -> DefaultsList:
+    """Return a configuration file and all that it names, in the order in which they are merged.
 
     Hydra's loader is used directly rather than through ``initialize_config_dir``: that keeps global state and
-    wants config.yaml in the first folder, but a user's ./conf usually holds a single group file.
+    wants config.yaml in the first folder, but a user's ./conf usually holds a single group file. Its merge is not
+    used, because it forgets which file a value came from.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
@@ -107,7 +122,7 @@ def _load(folders: Sequence[Path], name: str, overrides: list[str]) -> DictConfi
     path.append("schema", "structured://")
     where = f"the files under {', '.join(str(folder) for folder in folders)} cannot be composed"
     try:
-        return ConfigLoaderImpl(path).load_configuration(name, overrides, run_mode=RunMode.RUN, from_shell=False)
+        return ConfigLoaderImpl(path).compute_defaults_list(name, overrides, RunMode.RUN)
     except RecursionError:
         raise ConfigError([f"{where}: the `defaults` of two files name each other"]) from None
     except UnicodeDecodeError:
@@ -116,9 +131,25 @@ def _load(folders: Sequence[Path], name: str, overrides: list[str]) -> DictConfi
         raise ConfigError([f"{where}: {reason(error)}"]) from None
 
 
-def _content(composed: DictConfig) -> dict[str, Any]:
-    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-    return OmegaConf.to_container(own)  # type: ignore[return-value]
+def _is_own(default: ResultDefault) -> bool:
+    """Say whether an entry is a file of ours or the user's, rather than one of Hydra's own."""
+    return default.config_path is not None and not default.config_path.startswith("hydra/")
+
+
+def _layer(folders: Sequence[Path], default: ResultDefault) -> Layer:
+    path = find(folders, f"{default.config_path}.yaml")
+    values = load_yaml(path)
+    values.pop("defaults", None)
+    values.pop("hydra", None)  # another Hydra program's own settings
+    package = default.package or ""
+    lines = line_numbers(path, package)
+    for part in reversed(package.split(".") if package else []):
+        values = {part: values}
+    return layer_of(values, _origin(path), lines)
+
+
+def _origin(path: Path) -> Origin:
+    return Origin("file", shown_path(path, packaged_conf()))
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

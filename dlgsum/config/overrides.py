@@ -20,10 +20,14 @@ _PLAIN = re.compile(r"[\w./:+@%*?|$~ -]*", re.ASCII)
 
 @dataclass
 class Overrides:
-    """Overrides sorted by kind: group choices, values (dotted key to value), removals, and what was wrong."""
+    """Overrides sorted by kind: group choices, values (dotted key to value), and what was wrong.
+
+    ``lines`` holds each value's override as it was typed.
+    """
 
     groups: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -64,6 +68,7 @@ def parse_overrides(lines: Sequence[str], group_names: Collection[str]) -> Overr
             result.groups[key] = "null"
         else:
             result.values[key] = override.value()
+            result.lines[key] = line
     return result
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
+from dlgsum.config.contradictions import contradictions
 from dlgsum.config.schema import Config, key_names
-from dlgsum.config.schema.metrics import SMALLER_IS_BETTER
 from dlgsum.core.errors import ConfigError, nearest
 
 # Names that transformers 4, other tools or habit use for settings that exist here under another name.
@@ -45,12 +45,17 @@ GONE = {
 }
 
 
-def build_config(values: dict[str, Any], origins: Mapping[str, str] | None = None) -> Config:
+def build_config(
+    values: dict[str, Any],
+    origins: Mapping[str, str] | None = None,
+    further: Callable[[Config], list[str]] | None = None,
+) -> Config:
     """Return the typed, frozen configuration for plain nested ``values``.
 
     Args:
         values: settings by section; what is absent takes its default.
         origins: dotted key to where its value was set, added to the messages.
+        further: more checks, of what the schema cannot know.
 
     Raises:
         ConfigError: with every unknown key, wrong type, value out of range and contradiction.
@@ -69,7 +74,7 @@ def build_config(values: dict[str, Any], origins: Mapping[str, str] | None = Non
         problems += [_explain(detail, origins) for detail in details]
         # The rest may contradict itself as well: look at it with the bad values back at their defaults.
         config = adapter.validate_python(_without(values, [detail["loc"] for detail in details]))
-    problems += contradictions(config)
+    problems += [*contradictions(config), *(further(config) if further else ())]
     if problems:
         raise ConfigError(problems)
     return config
@@ -98,49 +103,6 @@ def _booleans_for_numbers(
             yield from _booleans_for_numbers(value, cast("type[Any]", hint), (*place, name))
         elif isinstance(value, bool) and bool not in allowed and allowed & {int, float}:
             yield (*place, name), value
-
-
-def contradictions(config: Config) -> list[str]:
-    """Return what does not fit together between settings that are each valid."""
-    training, problems = config.training, []
-    if training.warmup_steps is not None and training.warmup_ratio is not None:
-        problems.append("training.warmup_steps and training.warmup_ratio are both set; keep one")
-    asked = [name for name, on in (("fp16", training.fp16), ("bf16", training.bf16)) if on]
-    if len(asked) == 2:
-        problems.append("training.fp16 and training.bf16 are both true; keep one")
-    if asked and training.precision not in ("auto", asked[0]):
-        problems.append(f"training.{asked[0]}=true contradicts training.precision={training.precision}; keep one")
-    if "fp16" in (*asked, training.precision) and config.general.device == "cpu":
-        problems.append("fp16 needs a GPU, but general.device=cpu; use training.precision=fp32 (or auto)")
-    if training.fp16 and config.model.architecture in ("t5", "mt5"):
-        problems.append("T5 overflows in fp16 (NaN); use training.precision=bf16 or fp32")
-    if training.eval_strategy == "steps" and training.eval_steps is None:
-        problems.append("training.eval_strategy=steps needs training.eval_steps, such as training.eval_steps=500")
-    if training.save_strategy == "steps" and training.save_steps is None:
-        problems.append("training.save_strategy=steps needs training.save_steps, such as training.save_steps=500")
-    if training.early_stopping_patience is not None and training.eval_strategy == "no":
-        problems.append("training.early_stopping_patience needs evaluations; set training.eval_strategy=epoch or steps")
-    if config.metrics.best in SMALLER_IS_BETTER and config.metrics.greater_is_better:
-        problems.append(f"metrics.best={config.metrics.best} with metrics.greater_is_better=true keeps the worst model")
-    weights = config.metrics.weights
-    if weights.rouge1 + weights.rouge2 + weights.rougeL == 0:
-        problems.append("metrics.weights are all 0; at least one must be positive")
-    generation = config.generation
-    longest = generation.max_length or config.tokenizer.decoder_max_len
-    if generation.min_length > longest:
-        problems.append(
-            f"generation.min_length={generation.min_length} is above the longest summary ({longest} tokens)"
-        )
-    mini = config.model.mini
-    if mini.d_model % mini.heads:
-        problems.append(f"model.mini.d_model={mini.d_model} is not a multiple of model.mini.heads={mini.heads}")
-    if config.data.source == "csv":
-        problems += [
-            f"data.{name} is not set, but data=csv needs it: data.{name}=FILE"
-            for name in ("train", "validation")
-            if getattr(config.data, name) is None
-        ]
-    return problems
 
 
 def _explain(detail: ErrorDetails, origins: Mapping[str, str]) -> str:

@@ -35,7 +35,7 @@ class ConfigError(UsageError):
     """One or more wrong settings; all of them are reported together."""
 
     def __init__(self, problems: Iterable[str], hint: str = "") -> None:
-        self.problems = list(problems)
+        self.problems = list(dict.fromkeys(problems))  # two checks may see the same thing
         count = len(self.problems)
         title = "1 problem in the configuration:" if count == 1 else f"{count} problems in the configuration:"
         super().__init__("\n".join([title, *(f"  • {problem}" for problem in self.problems)]), hint)

@@ -139,6 +139,14 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise
 
 
+def is_file(path: Path) -> bool:
+    """Say whether there is a file of this name; no for what cannot be a name, such as one that is too long."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def sha256_text(*parts: str) -> str:
     """Return the SHA-256 of texts, each set apart so that ("ab", "c") differs from ("a", "bc")."""
     digest = hashlib.sha256()

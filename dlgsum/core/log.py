@@ -59,6 +59,37 @@ def show_warnings() -> None:
         root.addHandler(_ToPeople(level=logging.WARNING))
 
 
+class _ToList(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(masked(record.getMessage()))
+
+
+def _say_nothing(record: logging.LogRecord) -> bool:
+    return False
+
+
+@contextmanager
+def gathered_warnings() -> Iterator[list[str]]:
+    """Give a list that takes the warnings of the block, instead of the console."""
+    root = logging.getLogger()
+    found: list[str] = []
+    gather = _ToList(found)
+    people = [handler for handler in root.handlers if isinstance(handler, _ToPeople)]
+    root.addHandler(gather)
+    for handler in people:
+        handler.addFilter(_say_nothing)
+    try:
+        yield found
+    finally:
+        root.removeHandler(gather)
+        for handler in people:
+            handler.removeFilter(_say_nothing)
+
+
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
     """Write all log records to ``path`` while the block runs, and warnings to the console too."""

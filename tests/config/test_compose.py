@@ -88,14 +88,27 @@ def test_a_later_override_wins_over_an_earlier_one():
 
 
 def test_where_each_value_came_from(empty_folder: Path):
-    file = write(empty_folder / "settings.yaml", "general: {seed: 7}\n")
-    request = Request(["training.weight_decay=0.1", "model=kobart"], file, None, {"WANDB_PROJECT": "p"})
-    origins = compose(request).origins
-    assert origins["general.seed"] == str(file)
-    assert origins["training.weight_decay"] == "the command line"
-    assert origins["wandb.project"] == "environment variable WANDB_PROJECT"
-    assert "model=kobart" in origins["model.checkpoint"]
-    assert "training.adam_beta1" not in origins
+    """Every place that set a value, lowest first, to the line."""
+    file = write(empty_folder / "settings.yaml", "# mine\ngeneral:\n  seed: 7\ntraining: {learning_rate: 1e-3}\n")
+    write(empty_folder / "conf/training/mine.yaml", "weight_decay: 0.2\nlearning_rate: 1e-2\n")
+    overrides = ["training.weight_decay=0.1", "training=mine", "model=kobart", "tracking.tags=[a,나]"]
+    environ = {"WANDB_PROJECT": "p", "LEARNING_RATE": "1e-4"}
+    history = compose(Request(overrides, file, None, environ)).history
+    shown = {key: [(str(s.value), str(s.origin)) for s in settings] for key, settings in history.items()}
+    assert shown["general.seed"] == [("7", "settings.yaml:3")]
+    assert shown["training.weight_decay"] == [
+        ("0.2", "conf/training/mine.yaml:1"),
+        ("0.1", "training.weight_decay=0.1"),
+    ]
+    rate = shown["training.learning_rate"]
+    assert [where.rpartition(":")[0] or where for _, where in rate] == [
+        "dlgsum/conf/model/kobart.yaml", "conf/training/mine.yaml", "settings.yaml", "LEARNING_RATE"
+    ]  # fmt: skip
+    line = int(rate[0][1].rpartition(":")[2])
+    assert "learning_rate" in (packaged_conf() / "model/kobart.yaml").read_text(encoding="utf-8").splitlines()[line - 1]
+    assert shown["wandb.project"] == [("p", "WANDB_PROJECT")]
+    assert shown["tracking.tags"] == [("['a', '나']", "tracking.tags=[a,나]")]
+    assert "training.adam_beta1" not in shown
 
 
 # --- shipped files ---

@@ -26,13 +26,18 @@ class Columns:
 class Data:
     """Files, columns, cleaning and caching."""
 
-    source: Literal["auto", "sample", "csv"] = option(
-        "auto", "auto: ./data/train.csv and dev.csv where they exist, else the bundled dialogues."
+    source: Literal["auto", "sample", "csv", "hub"] = option(
+        "auto", "auto: ./data/train.csv and dev.csv where they exist, else the bundled dialogues; hub: data.dataset."
     )
-    train: str | None = option(None, "Training file (.csv, .tsv or .jsonl).")
+    train: str | None = option(None, "Training file (.csv, .tsv, .jsonl or .parquet).")
     validation: str | None = option(None, "Validation file; it chooses the best model.")
     test: str | None = option(None, "Test file; scored at the end when it has summaries, else only predicted.")
-    encoding: str = option("utf-8", "Text encoding of the files; a byte-order mark is understood.")
+    dataset: str | None = option(
+        None, "Data set of the hub, or a folder: saved by save_to_disk, or of data files named like their splits."
+    )
+    dataset_config: str | None = option(None, "Which configuration of the data set, where it has several.")
+    dataset_revision: str | None = option(None, "Branch, tag or commit of the data set on the hub; null: the newest.")
+    encoding: str = option("auto", "Text encoding of the files; auto finds UTF-8, UTF-16 and cp949.")
     columns: Columns = nested(Columns, "Names of the columns.")
     cleaning: list[CleaningStep] = option(
         ["nfc", "newlines", "tags", "blanks"],
@@ -41,5 +46,9 @@ class Data:
     )
     max_train_samples: int | None = option(None, "Use only the first N training rows.", ge=1)
     max_eval_samples: int | None = option(None, "Use only the first N rows of validation and test.", ge=1)
+    allow_leak: bool = option(False, "Train although most validation dialogues are training dialogues too.")
+    processes: int | None = option(
+        None, "Processes that tokenize; null: one for a small split, else one for each processor core.", ge=1, le=256
+    )
     cache: bool = option(True, "Keep tokenized rows on disk, keyed by content, and reuse them.")
     cache_dir: str | None = option(None, "Folder of the cache; null: `cache` inside general.output_dir.")

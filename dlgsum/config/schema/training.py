@@ -32,6 +32,9 @@ class Training:
     per_device_train_batch_size: int = option(16, "Rows in a training batch (batching=samples or random).", ge=1)
     per_device_eval_batch_size: int = option(32, "Rows in an evaluation or generation batch.", ge=1)
     gradient_accumulation_steps: int = option(1, "Batches that make one optimizer step.", ge=1)
+    effective_batch_size: int | None = option(
+        None, "Rows in one optimizer step, reached by accumulation; null: as gradient_accumulation_steps says.", ge=1
+    )
     batching: Literal["samples", "tokens", "random"] = option(
         "samples",
         "samples: rows of like length together; tokens: filled to a token budget; random: plain shuffling.",
@@ -60,7 +63,9 @@ class Training:
     activation_checkpointing: bool = option(False, "Compute activations twice to save memory.")
     eval_strategy: Strategy = option("epoch", "When to evaluate.")
     eval_steps: int | None = option(None, "Steps between evaluations (eval_strategy=steps).", ge=1)
-    save_strategy: Strategy = option("epoch", "When to write a resumable checkpoint.")
+    save_strategy: Literal["auto", "no", "epoch", "steps"] = option(
+        "auto", "When to write a resumable checkpoint; auto: at each evaluation, without any at each epoch."
+    )
     save_steps: int | None = option(None, "Steps between checkpoints (save_strategy=steps).", ge=1)
     save_total_limit: int | None = option(2, "Checkpoints to keep; null: all.", ge=1)
     logging_strategy: Literal["epoch", "steps"] = option("steps", "When to record the training loss.")
@@ -73,3 +78,17 @@ class Training:
     early_stopping_threshold: float = option(0.0, "Improvement that counts as one.", ge=0)
     dataloader_num_workers: int = option(0, "Processes that prepare batches.", ge=0, le=64)
     full_determinism: bool = option(False, "Same results bit for bit on the same machine; slower on GPUs.")
+
+    @property
+    def accumulation(self) -> int:
+        """Batches that make one optimizer step."""
+        if self.effective_batch_size is None:
+            return self.gradient_accumulation_steps
+        return max(1, self.effective_batch_size // self.per_device_train_batch_size)
+
+    @property
+    def saving(self) -> tuple[Strategy, int | None]:
+        """When checkpoints are written: the strategy, and the steps between them where it counts steps."""
+        if self.save_strategy != "auto":
+            return self.save_strategy, self.save_steps
+        return ("epoch", None) if self.eval_strategy == "no" else (self.eval_strategy, self.eval_steps)

@@ -1,0 +1,35 @@
+"""Ask whether a server is there, for a bounded time."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+
+def ask(url: str, seconds: float) -> tuple[int | None, str]:
+    """Return the status that a HEAD request gets and what was learnt; None when no answer came in ``seconds``."""
+    from huggingface_hub import get_session
+
+    server = "/".join(url.split("/")[:3])
+    answers: list[int | Exception] = []
+
+    def send() -> None:
+        try:
+            # The client's own limits are for each step of a request; the one that counts is below.
+            answers.append(get_session().head(url, timeout=2 * seconds, follow_redirects=True).status_code)
+        except Exception as error:  # whatever goes wrong, the server cannot be used
+            answers.append(error)
+
+    # A thread of its own: looking up a name can block for half a minute and knows no timeout.
+    started = time.monotonic()
+    thread = threading.Thread(target=send, name="ask", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not answers:
+        return None, f"{server} did not answer within {seconds:g} s"
+    answer = answers[0]
+    if isinstance(answer, Exception):
+        return None, f"{server} cannot be reached ({type(answer).__name__}: {answer})"
+    if answer >= 400:
+        return answer, f"{server} refused it (status {answer})"
+    return answer, f"{server} answered in {time.monotonic() - started:.1f} s"
