@@ -1,17 +1,40 @@
-"""Reading CSV, TSV and JSONL files into records that know their line."""
+"""Reading CSV, TSV, JSONL and Parquet files as a stream of records that know their line."""
 
 from __future__ import annotations
 
 import csv
-import io
+import itertools
 import json
+import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from dlgsum.core.errors import DataError
-from dlgsum.data.text_files import read_text
+from dlgsum.data.quotes import broken_quoting
+from dlgsum.data.text_files import check_file, explained_access, open_text
+
+# Without a limit, one quote that is never closed would take the rest of a huge file into memory.
+LONGEST_CELL = 2**24
+_BATCH_ROWS = 1000
+_RUN_AS_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_KEPT_AS_TEXT = re.compile(r"'+[=+\-@\t\r]")
+
+
+def inert(text: str) -> str:
+    """Return what a CSV cell holds so that no spreadsheet runs the text as a formula; ``plain`` undoes it.
+
+    A text that begins with ``= + - @``, a tab or a carriage return gets an apostrophe in front, and so does one in
+    which only apostrophes come before such a character, or it could not be told apart.
+    """
+    return f"'{text}" if _RUN_AS_FORMULA.match(text) else text
+
+
+def plain(text: str) -> str:
+    """Return the text that ``inert`` was given."""
+    return text[1:] if _KEPT_AS_TEXT.match(text) else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +42,8 @@ class Record:
     """One row as the file has it.
 
     Attributes:
-        line: line on which it begins, counted from 1.
-        cells: column to value; text in CSV and TSV, any JSON value in JSONL.
+        line: line on which it begins, counted from 1; the number of the row where there are no lines.
+        cells: column to value; text in CSV and TSV, any JSON value elsewhere.
         problem: why the row cannot be trusted; empty when nothing is wrong with its shape.
     """
 
@@ -31,53 +54,105 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The named columns of a file, and its records; columns without a name are left out."""
+    """The named columns of a file, and its records, which can be taken once.
+
+    Attributes:
+        columns: without those that have no name.
+        records: the rows, read as they are taken; taking one can raise ``DataError``.
+        delimiter: what separates cells; empty where nothing does.
+        inert: whether texts may carry the apostrophe of ``inert``.
+        notes: what was decided about the file, such as ``read as cp949``.
+    """
 
     columns: tuple[str, ...]
-    records: tuple[Record, ...]
+    records: Iterator[Record]
     delimiter: str = ""
+    inert: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_table(path: Path, encoding: str) -> Table:
-    """Read a data file; its ending decides how.
+    """Open a data file; its ending decides how, and rows are read as they are taken.
+
+    JSON lines are gone through twice, because any row may bring a new column.
 
     Raises:
-        DataError: the file cannot be read or decoded, its syntax is broken (with the line), it has a column
-            twice, or no row.
+        DataError: the file cannot be read or decoded, it has a column twice or no row; and, while rows are taken,
+            where its syntax is broken (with the line).
     """
-    text = read_text(path, encoding)
+    check_file(path)
     suffix = path.suffix.lower()
-    table = _read_jsonl(path, text) if suffix == ".jsonl" else _read_csv(path, text, suffix)
-    if not table.records:
-        raise DataError(f"{path} holds a header and no row.", "Name a file with at least one row.")
-    return table
+    if suffix == ".parquet":
+        table = _read_parquet(path)
+    elif suffix == ".jsonl":
+        table = _read_jsonl(path, encoding)
+    else:
+        table = _read_csv(path, encoding, "\t" if suffix == ".tsv" else ",")
+    return not_empty(str(path), table)
 
 
-def _read_csv(path: Path, text: str, suffix: str) -> Table:
-    # Long dialogues exceed the module's limit of 131,072 characters; the largest value every platform takes.
-    csv.field_size_limit(2**31 - 1)
-    delimiter = "\t" if suffix == ".tsv" else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
-    records: list[Record] = []
-    line = 1
-    try:
-        for fields in reader:
-            begun, line = line, reader.line_num + 1
-            if not fields:
-                continue
-            if header is None:
-                header = [name.strip() for name in fields]
-                _check_header(path, header)
-            else:
-                records.append(_csv_record(begun, header, fields))
-    except csv.Error as error:
-        raise DataError(
-            f"{path} has broken quoting in the row that begins on line {line:,}: {error}.",
-            'Put text with commas, quotes or newlines in "double quotes", and double each quote inside it.',
-        ) from error
-    columns = tuple(name for name in header or () if name)
-    return Table(columns, tuple(records), delimiter)
+def not_empty(name: str, table: Table) -> Table:
+    """Return the table as it is.
+
+    Raises:
+        DataError: it has no row; or its first one is broken.
+    """
+    first = next(table.records, None)
+    if first is None:
+        raise DataError(f"{name} holds a header and no row.", "Name a file with at least one row.")
+    records = itertools.chain([first], table.records)
+    return Table(table.columns, records, table.delimiter, table.inert, table.notes)
+
+
+def _read_csv(path: Path, encoding: str, delimiter: str) -> Table:
+    parsed = _csv_rows(path, encoding, delimiter)
+    _, note = next(parsed)  # the file is open and decodes
+    _, header = next(parsed, (0, []))
+    _check_header(path, header)
+    columns = tuple(name for name in header if name)
+    records = (_csv_record(line, header, fields) for line, fields in parsed)
+    return Table(columns, records, delimiter, inert=True, notes=(note[0],) if note else ())
+
+
+def _csv_rows(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield a note about the encoding as row 0, the header, and the rows with the lines on which they begin."""
+    csv.field_size_limit(LONGEST_CELL)
+    with open_text(path, encoding) as (stream, note):
+        yield 0, [note] if note else []
+        lines = _Lines(stream)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        headed = False
+        try:
+            for fields in reader:
+                begun = lines.begun
+                lines.begin_row()
+                if fields:
+                    yield begun, fields if headed else [name.strip() for name in fields]
+                    headed = True
+        except csv.Error as error:
+            raise broken_quoting(path, lines.row, lines.begun, delimiter, str(error)) from error
+
+
+class _Lines:
+    """The lines of a stream; remembers those of the row that is being read."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.row: list[str] = []
+        self.begun = 1
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._stream)
+        self.row.append(line)
+        return line
+
+    def begin_row(self) -> None:
+        """Forget the lines of the row that is complete."""
+        self.begun += len(self.row)
+        self.row = []
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -97,27 +172,64 @@ def _csv_record(line: int, header: list[str], fields: list[str]) -> Record:
     return Record(line, cells, problem)
 
 
-def _read_jsonl(path: Path, text: str) -> Table:
+def _read_jsonl(path: Path, encoding: str) -> Table:
     columns: dict[str, None] = {}
-    records: list[Record] = []
-    # Not splitlines: U+2028 may stand unescaped inside a JSON text.
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
-            continue
+    notes: list[str] = []
+    for record in _jsonl_records(path, encoding, notes):
+        columns.update(dict.fromkeys(record.cells))
+    return Table(tuple(columns), _jsonl_records(path, encoding, []), notes=tuple(notes))
+
+
+def _jsonl_records(path: Path, encoding: str, notes: list[str]) -> Iterator[Record]:
+    # Only this line end: U+2028 may stand unescaped inside a JSON text.
+    with open_text(path, encoding, newline="\n") as (stream, note):
+        notes += [note] if note else []
+        for line, content in enumerate(stream, start=1):
+            if not content.strip():
+                continue
+            try:
+                # NaN is what pandas writes for a missing value.
+                value = json.loads(content, parse_constant=lambda _: None)
+            except (ValueError, RecursionError) as error:
+                detail = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+                raise DataError(f"{path} has no valid JSON on line {line:,}: {detail}.", _JSONL_HINT) from error
+            if not isinstance(value, dict):
+                raise DataError(
+                    f"{path} has a JSON {type(value).__name__} on line {line:,}; an object is wanted.",
+                    _JSONL_HINT,
+                )
+            yield Record(line, value)
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def records() -> Iterator[Record]:
         try:
-            # NaN is what pandas writes for a missing value.
-            value = json.loads(content, parse_constant=lambda _: None)
-        except (ValueError, RecursionError) as error:
-            detail = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise DataError(f"{path} has no valid JSON on line {line:,}: {detail}.", _JSONL_HINT) from error
-        if not isinstance(value, dict):
-            raise DataError(
-                f"{path} has a JSON {type(value).__name__} on line {line:,}; an object is wanted.",
-                _JSONL_HINT,
-            )
-        columns.update(dict.fromkeys(value))
-        records.append(Record(line, value))
-    return Table(tuple(columns), tuple(records))
+            batches = file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False)
+            yield from batch_records(batch.to_pylist() for batch in batches)
+        except (pa.ArrowException, OSError) as error:
+            raise _no_parquet(path, error) from error
+
+    try:
+        with explained_access(path), path.open("rb"):
+            file = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
+    except pa.ArrowException as error:
+        raise _no_parquet(path, error) from error
+    _check_header(path, list(file.schema_arrow.names))
+    return Table(tuple(name for name in file.schema_arrow.names if name), records())
+
+
+def batch_records(batches: Iterable[Iterable[dict[str, Any]]]) -> Iterator[Record]:
+    """Yield the rows of batches as records, numbered from 1."""
+    for number, cells in enumerate(itertools.chain.from_iterable(batches), start=1):
+        yield Record(number, cells)
+
+
+def _no_parquet(path: Path, error: Exception) -> DataError:
+    reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+    return DataError(f"{path} cannot be read as Parquet: {reason}.", "Write the file again, or name another one.")
 
 
 _JSONL_HINT = 'Each line must be one object, such as {"fname": "a", "dialogue": "…", "summary": "…"}.'

@@ -40,10 +40,11 @@ def build_generation_config(
             [f"generation.min_length={settings.min_length} is longer than the longest summary, {longest} tokens"]
         )
     beams = num_beams or settings.num_beams
-    # Only beams rank candidates by length; transformers warns about settings that greedy search ignores.
-    of_beams: dict[str, Any] = (
-        {"length_penalty": settings.length_penalty, "early_stopping": settings.early_stopping} if beams > 1 else {}
-    )
+    # Only beams rank candidates by length, and transformers warns about settings that greedy search ignores; left
+    # unset, they would be taken from the model's own configuration.
+    of_beams: dict[str, Any] = {"length_penalty": 1.0, "early_stopping": False}
+    if beams > 1:
+        of_beams = {"length_penalty": settings.length_penalty, "early_stopping": settings.early_stopping}
     return GenerationConfig(  # type: ignore[no-untyped-call]
         do_sample=False,
         num_beams=beams,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dlgsum.config.schema.model import Model
 from dlgsum.core.errors import ConfigError, EnvironmentProblem
+from dlgsum.core.network import ask
 from dlgsum.models.problems import explained, not_a_folder
 
 if TYPE_CHECKING:
@@ -45,31 +44,42 @@ def choose_checkpoint(model: Model) -> ModelChoice:
     """Choose the starting weights; asks the hub at most once, for at most `hub_timeout` seconds.
 
     Raises:
-        ConfigError: architecture and checkpoint contradict each other, or the architecture needs a checkpoint.
+        ConfigError: as ``model_problems``.
     """
+    problems = model_problems(model)
+    if problems:
+        raise ConfigError(problems)
     wanted, checkpoint = model.architecture, model.checkpoint
     if MINI in (wanted, checkpoint):
-        if checkpoint not in (MINI, "auto") or wanted not in (MINI, "auto"):
-            raise ConfigError(
-                [f"model.architecture={wanted} does not fit model.checkpoint={checkpoint}"],
-                f"{MINI} is trained from scratch: set both to {MINI}, or neither.",
-            )
         return ModelChoice("mini", MINI, MINI, "as asked")
     if checkpoint != "auto":
         return ModelChoice("pretrained", wanted, checkpoint, "as asked")
     if wanted == "kobart":
         return ModelChoice("pretrained", wanted, KOBART, "as asked: model.architecture=kobart")
-    if wanted != "auto":
-        raise ConfigError(
-            [f"model.architecture={wanted} needs model.checkpoint: a hub name or a folder"],
-            "For Korean, for example: paust/pko-t5-base (t5), google/mt5-small (mt5), gogamza/kobart-base-v2 (bart).",
-        )
     if is_cached(KOBART, model.revision):
         return ModelChoice("pretrained", "kobart", KOBART, "found in the local cache")
     status, why = _ask_hub(KOBART, model.revision, model.hub_timeout)
     if status is not None and status < 400:
         return ModelChoice("pretrained", "kobart", KOBART, why)
     return ModelChoice("mini", MINI, MINI, f"{KOBART} is not in the local cache, and {why}")
+
+
+def model_problems(model: Model) -> list[str]:
+    """Say how architecture and checkpoint contradict each other, or that the one needs the other."""
+    wanted, checkpoint = model.architecture, model.checkpoint
+    if MINI in (wanted, checkpoint):
+        if {wanted, checkpoint} <= {MINI, "auto"}:
+            return []
+        return [
+            f"model.architecture={wanted} does not fit model.checkpoint={checkpoint}: "
+            f"{MINI} is trained from scratch; set both to {MINI}, or neither"
+        ]
+    if checkpoint == "auto" and wanted not in ("auto", "kobart"):
+        return [
+            f"model.architecture={wanted} needs model.checkpoint: a hub name or a folder, such as "
+            "paust/pko-t5-base (t5), google/mt5-small (mt5) or gogamza/kobart-base-v2 (bart)"
+        ]
+    return []
 
 
 def is_cached(checkpoint: str, revision: str | None = None) -> bool:
@@ -91,63 +101,69 @@ def is_cached(checkpoint: str, revision: str | None = None) -> bool:
 
 def _ask_hub(checkpoint: str, revision: str | None, seconds: float) -> tuple[int | None, str]:
     """Return the hub's status for a checkpoint and what was learnt; None when it was not reached in `seconds`."""
-    from huggingface_hub import constants, get_session
+    from huggingface_hub import constants
 
     if constants.is_offline_mode():
         return None, "the hub is switched off by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE"
-    hub = constants.ENDPOINT
-    url = f"{hub}/{checkpoint}/resolve/{revision or 'main'}/config.json"
-    answers: list[int | Exception] = []
-
-    def ask() -> None:
-        try:
-            answers.append(get_session().head(url, timeout=seconds, follow_redirects=True).status_code)
-        except Exception as error:  # whatever goes wrong, the hub cannot be used
-            answers.append(error)
-
-    # A thread of its own: looking up a name can block for half a minute and knows no timeout.
-    started = time.monotonic()
-    thread = threading.Thread(target=ask, name="ask-hub", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not answers:
-        return None, f"{hub} did not answer within {seconds:g} s"
-    answer = answers[0]
-    if isinstance(answer, Exception):
-        return None, f"{hub} cannot be reached ({type(answer).__name__}: {answer})"
-    if answer >= 400:
-        return answer, f"{hub} refused it (status {answer})"
-    return answer, f"{hub} answered in {time.monotonic() - started:.1f} s"
+    return ask(f"{constants.ENDPOINT}/{checkpoint}/resolve/{revision or 'main'}/config.json", seconds)
 
 
-def load_pretrained(choice: ModelChoice, model: Model) -> tuple[Any, PreTrainedTokenizerBase]:
-    """Load a checkpoint's model, in float32, and its tokenizer as it is.
+class Checkpoint:
+    """A pretrained checkpoint, of which the configuration is read at once, and tokenizer and weights when asked for.
 
     What is complete in the local cache is loaded without asking the hub, so that all runs start from the same
-    weights; `model.revision` picks others. Safetensors are preferred; a `.bin` file is read by
-    `torch.load(weights_only=True)`, which runs no code from it. With `load_pretrained=false` the weights are
-    random, drawn from torch's global random state.
+    weights; `model.revision` picks others.
+
+    Attributes:
+        config: the configuration of transformers that came with it.
 
     Raises:
         EnvironmentProblem: the checkpoint is missing, damaged, not an encoder–decoder or needs code of its own.
         ConfigError: it is not of the architecture that was asked for.
     """
-    from transformers import AutoConfig
 
-    name = choice.checkpoint
-    source = str(Path(name).expanduser())
-    not_a_folder(name)
-    common: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
-    if not Path(source).is_dir():
-        common["local_files_only"] = _is_local_only(source, model)
-    with explained(name, "configuration"):
-        config = AutoConfig.from_pretrained(source, **common)
-    _check_architecture(choice, config)
-    with explained(name, "tokenizer"):
-        tokenizer = _load_tokenizer(source, config, common)
-    with explained(name, "model"):
-        loaded = _load_weights(source, config, common) if model.load_pretrained else _random(config, model)
-    return loaded, tokenizer
+    def __init__(self, choice: ModelChoice, model: Model) -> None:
+        from transformers import AutoConfig
+
+        self._name = choice.checkpoint
+        self._settings = model
+        self._source = str(Path(self._name).expanduser())
+        not_a_folder(self._name)
+        self._common: dict[str, Any] = {"revision": model.revision, "trust_remote_code": model.trust_remote_code}
+        if not Path(self._source).is_dir():
+            self._common["local_files_only"] = _is_local_only(self._source, model)
+        with explained(self._name, "configuration"):
+            self.config: PreTrainedConfig = AutoConfig.from_pretrained(self._source, **self._common)
+        _check_architecture(choice, self.config)
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Load the tokenizer as it is.
+
+        Raises:
+            EnvironmentProblem: it is missing or damaged, or needs a package that is not installed.
+        """
+        with explained(self._name, "tokenizer"):
+            return _load_tokenizer(self._source, self.config, self._common)
+
+    def load_model(self) -> Any:
+        """Load the model, in float32.
+
+        Safetensors are preferred; a `.bin` file is read by `torch.load(weights_only=True)`, which runs no code from
+        it. With `load_pretrained=false` the weights are random, drawn from torch's global random state.
+
+        Raises:
+            EnvironmentProblem: the weights are missing, damaged, or those of another model.
+        """
+        with explained(self._name, "model"):
+            if not self._settings.load_pretrained:
+                return _random(self.config, self._settings)
+            return _load_weights(self._source, self.config, self._common)
+
+
+def load_pretrained(choice: ModelChoice, model: Model) -> tuple[Any, PreTrainedTokenizerBase]:
+    """Load a checkpoint's model and its tokenizer (see ``Checkpoint``)."""
+    checkpoint = Checkpoint(choice, model)
+    return checkpoint.load_model(), checkpoint.load_tokenizer()
 
 
 def resize_for(model: Any, tokenizer: PreTrainedTokenizerFast, multiple: int, *, seed: int) -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
+import pickle
 from pathlib import Path
 
-import datasets
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from dlgsum.core.files import sha256_file
 from dlgsum.data import encode
 from dlgsum.data.encode import EncodedSplit, Restore, encode_split
 from dlgsum.data.rows import Dialogue, Split, fingerprint
@@ -39,6 +42,15 @@ def make_split(*pairs: tuple[str, str]) -> Split:
     return Split("train", "memory", rows, (), {}, fingerprint(rows))
 
 
+class Cutting(Letters):
+    """Also says how long the texts were."""
+
+    def measure_sources(self, texts: list[str]) -> tuple[list[list[int]], list[int]]:
+        return self.encode_sources(texts), [len(text) + 1 for text in texts]
+
+    measure_targets = measure_sources
+
+
 SPLIT = make_split(("가나다", "가"), ("나", "나다라"), ("라마바사아", ""), ("", "마"))
 
 
@@ -61,6 +73,42 @@ def test_rows_lengths_and_items():
     assert encoded[-1] == encoded[3] and encoded[np.int64(1)] == encoded[1]
     with pytest.raises(IndexError):
         encoded[4]
+
+
+def test_lengths_before_cutting(tmp_path):
+    for cache in (None, tmp_path, tmp_path):
+        encoded = encode_split(SPLIT, Cutting(longest=3), cache_dir=cache)
+        assert encoded.source_lengths.tolist() == [3, 2, 3, 1] and encoded.target_lengths.tolist() == [2, 3, 0, 2]
+        assert encoded.full_source_lengths.tolist() == [4, 2, 6, 1]
+        assert encoded.full_target_lengths.tolist() == [2, 4, 0, 2]
+        assert encoded.full_source_lengths.dtype == encoded.full_target_lengths.dtype == np.int32
+        view, _ = encoded.longest_first()
+        assert view.full_source_lengths.tolist() == [4, 6, 2, 1]
+    assert encoded.reused
+    uncut = encode_split(SPLIT, Letters(longest=3), cache_dir=None)
+    assert uncut.full_source_lengths.tolist() == uncut.source_lengths.tolist(), "nothing else is known"
+
+
+def test_rows_are_looked_up_not_copied():
+    rows = make_split(*[(f"대화 {number}", "") for number in range(5)])
+    encoded = encode_split(rows, Letters(), cache_dir=None)
+    assert encoded.rows[3] is rows.rows[3] and encoded.select(2).rows[1] is rows.rows[1]
+
+
+def test_many_uncached_rows_go_to_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(encode, "MEMORY_ROWS", 2)
+    monkeypatch.setattr(encode.tempfile, "tempdir", str(tmp_path))
+    encoded = encode_split(SPLIT, Letters(), cache_dir=None)
+    assert contents(encoded) == contents(encode_split(SPLIT, Letters(), cache_dir=tmp_path / "cache"))
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"], "nothing is left behind"
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_an_encoded_split_can_be_sent_to_another_process(tmp_path, cached):
+    encoded = encode_split(SPLIT, Letters(), cache_dir=tmp_path if cached else None)
+    data = pickle.dumps(encoded)
+    again = pickle.loads(data)  # noqa: S301
+    assert contents(again) == contents(encoded) and again.rows == encoded.rows
 
 
 def test_the_first_reference_is_the_target():
@@ -107,7 +155,6 @@ def test_the_cache_is_reused(tmp_path, capfd):
     assert again.target_lengths.tolist() == [2, 4, 0, 2]
     captured = capfd.readouterr()
     assert captured.out == captured.err == "", "no progress bars"
-    assert not datasets.are_progress_bars_disabled(), "and the setting is put back"
 
 
 def test_the_key_follows_rows_encoder_and_format(tmp_path, monkeypatch):
@@ -133,8 +180,20 @@ def change_a_token(folder: Path) -> None:
     file.write_bytes(content.replace(before, after, 1))
 
 
-def drop_state(folder: Path) -> None:
-    (folder / "state.json").unlink()
+def drop_tokens(folder: Path) -> None:
+    (file,) = folder.glob("*.arrow")
+    file.unlink()
+
+
+def another_format(folder: Path) -> None:
+    """A file whose sum is right, but whose columns are not ours."""
+    (file,) = folder.glob("*.arrow")
+    table = pa.table({"input_ids": [[1]] * 4})
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    record = json.loads((folder / "cache.json").read_text())
+    record["sha256"] = {file.name: sha256_file(file)}
+    (folder / "cache.json").write_text(json.dumps(record))
 
 
 def drop_record(folder: Path) -> None:
@@ -152,7 +211,9 @@ def another_split(folder: Path) -> None:
         file.replace(folder / file.name)
 
 
-@pytest.mark.parametrize("damage", [truncate, change_a_token, drop_state, drop_record, tear_record, another_split])
+@pytest.mark.parametrize(
+    "damage", [truncate, change_a_token, drop_tokens, another_format, drop_record, tear_record, another_split]
+)
 def test_a_damaged_cache_is_made_again(tmp_path, caplog, damage):
     cache = tmp_path / "cache"
     expected = contents(encode_split(SPLIT, Letters(), cache_dir=cache))
@@ -169,13 +230,12 @@ def test_a_full_disk_keeps_rows_in_memory(tmp_path, caplog, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(datasets.Dataset, "save_to_disk", full)
+    monkeypatch.setattr(encode, "write_shards", full)
     with caplog.at_level(logging.WARNING):
         encoded = encode_split(SPLIT, Letters(), cache_dir=tmp_path)
     assert not encoded.reused and encoded[1]["labels"][-1] == 1
     assert "stay in memory" in caplog.text and "No space left" in caplog.text
     assert list(tmp_path.iterdir()) == [], "nothing half-written is left"
-    assert not datasets.are_progress_bars_disabled()
 
 
 def test_a_cache_folder_that_cannot_be(tmp_path, caplog):

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dlgsum.config.schema.data import Columns, Data
@@ -95,6 +97,58 @@ class TestResolve:
             resolve_files(Data(source="csv", train="a.csv"), folder=tmp_path)
         assert len(caught.value.problems) == 1 and "data.validation" in str(caught.value)
 
+    def test_a_data_set(self, tmp_path):
+        files = resolve_files(Data(source="hub", dataset="owner/name", test="t.csv"), folder=tmp_path)
+        assert (files.train, files.validation, files.test) == (None, None, tmp_path / "t.csv")
+        assert "data.dataset=owner/name" in files.reason and "data.test replaces its test split" in files.reason
+        assert files.sources["train"].describe() == "owner/name, split train"
+        assert resolve_files(Data(dataset="owner/name"), folder=tmp_path).train is None, "auto takes it, too"
+        with pytest.raises(ConfigError, match=r"data\.dataset, which is not set"):
+            resolve_files(Data(source="hub"), folder=tmp_path)
+        both = resolve_files(Data(dataset="a/b", train="t.csv", validation="v.csv"), folder=tmp_path)
+        assert both.train == tmp_path / "t.csv" and "data.dataset is not used" in both.reason
+
+
+class TestSettled:
+    """What a saved configuration names must lead to the same rows from any folder."""
+
+    def test_own_files(self, tmp_path):
+        data = Data(train="t.csv", validation="v.csv")
+        settled = resolve_files(data, folder=tmp_path).settled(data)
+        assert (settled.source, settled.train, settled.test) == ("csv", str(tmp_path / "t.csv"), None)
+        assert resolve_files(settled, folder=Path("/")).train == tmp_path / "t.csv"
+
+    def test_bundled(self, tmp_path):
+        assert resolve_files(Data(), folder=tmp_path).settled(Data()).source == "sample"
+        data = Data(test="mine.csv")
+        settled = resolve_files(data, folder=tmp_path).settled(data)
+        assert settled.source == "csv" and settled.train == str(SAMPLE_FOLDER / "train.csv")
+        assert settled.test == str(tmp_path / "mine.csv")
+
+    def test_a_data_set(self, tmp_path):
+        (tmp_path / "set").mkdir()
+        data = Data(dataset="set", dataset_config="c", validation="v.csv")
+        settled = resolve_files(data, folder=tmp_path).settled(data)
+        assert (settled.source, settled.dataset, settled.dataset_config) == ("hub", str(tmp_path / "set"), "c")
+        assert (settled.train, settled.validation) == (None, str(tmp_path / "v.csv"))
+
+    def test_replaced(self, tmp_path):
+        files = resolve_files(Data(), folder=tmp_path)
+        assert files.replaced(Data(), {}).source == "sample"
+        new = files.replaced(Data(), {"train": "t.csv"})
+        assert (new.source, new.train, new.test) == ("csv", "t.csv", None), "not judged on the bundled test rows"
+        assert new.validation == str(SAMPLE_FOLDER / "dev.csv")
+        assert files.replaced(Data(), {"train": "t.csv", "test": "e.csv"}).test == "e.csv"
+        data = Data(source="hub", dataset="a/b")
+        new = resolve_files(data, folder=tmp_path).replaced(data, {"train": "t.csv"})
+        assert (new.source, new.dataset, new.train, new.test) == ("hub", "a/b", "t.csv", None)
+
+    def test_check_opens_nothing(self, tmp_path):
+        data = Data(train="t.csv", validation="v.csv")
+        (tmp_path / "t.csv").write_bytes(b"\xff\0")
+        with pytest.raises(DataError, match=r"v\.csv does not exist"):
+            resolve_files(data, folder=tmp_path).check()
+
 
 class TestFormats:
     def test_csv(self, tmp_path):
@@ -134,6 +188,30 @@ class TestFormats:
         path = write_csv(tmp_path / "a.csv", ["a", "말" * 200_000, "s", ""])
         assert len(train(path).rows[0].dialogue) == 200_000
 
+    def test_parquet(self, tmp_path):
+        rows = [dict(zip(HEADER, GOOD, strict=True)), {**dict.fromkeys(HEADER, "x"), "summary": None}]
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+        split = train(tmp_path / "a.parquet")
+        assert split.rows == train(write_csv(tmp_path / "a.csv", GOOD)).rows
+        assert [(row.line, row.reason) for row in split.skipped] == [(2, "no summary")]
+
+    def test_parquet_values_that_are_no_text(self, tmp_path):
+        rows = {"fname": [1, 2, 3], "dialogue": ["d"] * 3, "summary": [["a", "b"], [], ["c"]], "topic": [b"\xff"] * 3}
+        pq.write_table(pa.table(rows), tmp_path / "a.parquet", row_group_size=1)
+        split = train(tmp_path / "a.parquet")
+        assert [(row.id, row.references, row.topic) for row in split.rows] == [("1", ("a", "b"), ""), ("3", ("c",), "")]
+
+    def test_broken_parquet(self, tmp_path):
+        path = tmp_path / "a.parquet"
+        pq.write_table(pa.table({"fname": ["1"], "dialogue": ["d" * 999], "summary": ["s"]}), path)
+        content = path.read_bytes()
+        path.write_bytes(content[:-30])
+        assert "cannot be read as Parquet" in problem(path)
+        path.write_bytes(content[:4] + b"\xff" * 60 + content[64:])
+        assert "cannot be read as Parquet" in problem(path)
+        pq.write_table(pa.table({"fname": pa.array([], pa.string())}), path)
+        assert "a header and no row" in problem(path)
+
     def test_own_column_names(self, tmp_path):
         path = write_csv(tmp_path / "a.csv", ["1", "대화", "요약"], header=["번호", "본문", "정답"])
         columns = Columns(id="번호", dialogue="본문", summary="정답")
@@ -149,6 +227,42 @@ class TestFormats:
         assert train(path).rows[0].references == ("a", "b")
         assert train(path).rows[0].id == "7"
         assert train(path).rows[0].topic == ""
+
+    def test_samsum_and_dialogsum_columns_are_known(self, tmp_path):
+        samsum = train(write_csv(tmp_path / "a.csv", ["1", "d", "s"], header=["id", "dialogue", "summary"]))
+        assert samsum.rows[0].id == "1" and samsum.notes == ("'id' is read as the column 'fname'",)
+        assert samsum.describe()["notes"] == list(samsum.notes)
+        header = ["fname", "dialogue", "summary1", "topic1", "summary2", "topic2", "summary3", "topic3"]
+        path = write_csv(tmp_path / "b.csv", ["t", "d", "a", "x", "b", "y", "c", "z"], header=header)
+        (row,) = train(path).rows
+        assert row.references == ("a", "b", "c") and row.topic == "x"
+        assert train(path).notes == (
+            "'summary1' is read as the column 'summary'",
+            "'topic1' is read as the column 'topic'",
+        )
+        assert predict(path).notes == ("'topic1' is read as the column 'topic'",)
+
+    def test_configured_columns_are_never_replaced(self, tmp_path):
+        path = write_csv(tmp_path / "a.csv", ["1", "d", "s"], header=["id", "dialogue", "summary"])
+        assert "no column 'fname'" in problem(path, columns=Columns(topic="subject"))
+        both = write_csv(tmp_path / "b.csv", ["x", "y", "d", "s"], header=["id", "fname", "dialogue", "summary"])
+        assert train(both).rows[0].id == "y" and train(both).notes == ()
+
+    def test_a_cell_made_inert_is_read_as_it_was(self, tmp_path):
+        path = write_csv(tmp_path / "a.csv", ["'-1", "'=A1", "''-", "t"], ["'a", "'a", "'", "t"])
+        assert [(row.id, row.dialogue, *row.references) for row in train(path).rows] == [
+            ("'-1", "=A1", "'-"),  # identifiers are never changed
+            ("'a", "'a", "'"),
+        ]
+        jsonl = tmp_path / "a.jsonl"
+        jsonl.write_text('{"fname": "1", "dialogue": "\'=A1", "summary": "s"}')
+        assert train(jsonl).rows[0].dialogue == "'=A1"
+
+    def test_a_column_that_only_later_lines_have(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        lines = ['{"fname": "1"}'] * 3000 + ['{"fname": "2", "dialogue": "d", "summary": "s"}']
+        path.write_text("\n".join(lines))
+        assert [row.id for row in train(path).rows] == ["2"]
 
     def test_cleaning_is_applied_and_counted(self, tmp_path):
         path = write_csv(tmp_path / "a.csv", ["1", r"Person1: a\nPerson2: b ", "Person1  c", ""], GOOD)
@@ -301,14 +415,23 @@ class TestErrors:
         assert "a header and no row" in problem(write_csv(path), need_summary=False)
 
     def test_unreadable(self, tmp_path, monkeypatch):
-        def refuse(self):
+        def refuse(self, *_, **__):
             raise PermissionError(13, "Permission denied")
 
         path = write_csv(tmp_path / "a.csv", GOOD)
-        monkeypatch.setattr(Path, "read_bytes", refuse)
+        monkeypatch.setattr(Path, "open", refuse)
         assert "cannot be read: Permission denied" in problem(path)
 
-    @pytest.mark.parametrize("suffix, hint", [(".json", ".jsonl"), (".xlsx", "CSV"), (".parquet", "Convert")])
+    @pytest.mark.parametrize("suffix", [".zip", ".tar", ".gz", ".tgz", ".xz"])
+    def test_packed_files_are_not_unpacked(self, tmp_path, suffix):
+        path = tmp_path / f"a.csv{suffix}"
+        path.write_bytes(b"x")
+        assert "Unpack it first" in problem(path)
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize(
+        "suffix, hint", [(".json", ".jsonl"), (".xlsx", "CSV"), (".doc", "Convert"), (".pkl", "run code")]
+    )
     def test_suffix(self, tmp_path, suffix, hint):
         path = tmp_path / f"a{suffix}"
         path.write_bytes(b"x")
@@ -341,14 +464,14 @@ class TestErrors:
 
     def test_wrong_encoding(self, tmp_path):
         path = write_csv(tmp_path / "a.csv", GOOD, encoding="cp949")
-        text = problem(path)
+        text = problem(path, encoding="utf-8")
         assert "is not utf-8" in text and "line 2" in text and "byte " in text
         assert "data.encoding=cp949" in text
-        assert "data.encoding=utf-16" in problem(write_csv(path, GOOD, encoding="utf-16"))
+        assert "data.encoding=utf-16" in problem(write_csv(path, GOOD, encoding="utf-16"), encoding="utf-8")
         path.write_bytes("fname,dialogue,summary\n1,뷁힣,s\n".encode())
         assert "data.encoding=utf-8" in problem(path, encoding="ascii")
         path.write_bytes(b"fname\n\xff\xff\xff")
-        assert "data.encoding=NAME" in problem(path)
+        assert "data.encoding=NAME" in problem(path, encoding="utf-8")
 
     def test_unknown_encoding(self, tmp_path):
         path = write_csv(tmp_path / "a.csv", GOOD)
@@ -359,12 +482,13 @@ class TestErrors:
 
     def test_null_bytes(self, tmp_path):
         path = write_csv(tmp_path / "a.csv", ["1", "d", "s", ""], encoding="utf-16-le")
-        assert "data.encoding=utf-16-le" in problem(path)
+        assert "data.encoding=utf-16-le" in problem(path, encoding="utf-8")
         path = write_csv(tmp_path / "b.csv", ["1", "d", "s", ""], encoding="utf-16-be")
-        assert "data.encoding=utf-16-be" in problem(path)
+        assert "data.encoding=utf-16-be" in problem(path, encoding="utf-8")
         path.write_bytes(b"fname,dialogue,summary\n1,d\0,s\n")
-        text = problem(path)
-        assert "NUL byte on line 2" in text and "damaged" in text
+        for encoding in ("utf-8", "auto"):
+            text = problem(path, encoding=encoding)
+            assert "NUL byte on line 2" in text and "damaged" in text
 
     def test_broken_quoting(self, tmp_path):
         path = tmp_path / "a.csv"

@@ -124,19 +124,23 @@ def test_beam_settings_are_given_to_beams_only() -> None:
     beams = build_generation_config(settings, decoder_max_len=20, **IDS)
     greedy = build_generation_config(settings, decoder_max_len=20, num_beams=settings.eval_num_beams, **IDS)
     assert (beams.num_beams, beams.length_penalty, beams.early_stopping) == (4, 1.5, True)
-    assert (greedy.num_beams, greedy.length_penalty, greedy.early_stopping) == (1, None, None)
+    assert (greedy.num_beams, greedy.length_penalty, greedy.early_stopping) == (1, 1.0, False)
     assert beams.max_length == 21 and beams.do_sample is False
 
 
+@pytest.mark.parametrize("beams", [1, 4])
 def test_greedy_generation_warns_of_nothing(
-    request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    beams: int, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also beside a model that uses beams: what is unset would be taken from its own configuration."""
     import logging
 
     monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
-    model, summary, _ = ready("mini", request, Generation(num_beams=1, length_penalty=2.0))
+    settings = Generation(num_beams=beams, length_penalty=2.0)
+    model, summary, _ = ready("mini", request, settings)
+    greedy = build_generation_config(settings, decoder_max_len=20, num_beams=1, **IDS)
     caplog.clear()
-    model.generate(torch.tensor(summary.encode_sources([CORPUS[0]])))
+    model.generate(torch.tensor(summary.encode_sources([CORPUS[0]])), generation_config=greedy)
     assert not caplog.records
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 from itertools import product
 from pathlib import Path
 
@@ -264,3 +265,32 @@ def test_auto_tokenizer_would_replace_kobarts_backend(kobart: Path) -> None:
     assert "ByteLevel" in auto.backend_tokenizer.to_str()
     assert own.tokenize("나는 밥을") == plain(kobart).tokenize("나는 밥을")
     assert "ByteLevel" not in own.backend_tokenizer.to_str()
+
+
+def test_lengths_before_cutting(mini_tokenizer):
+    prepared = prepare_tokenizer(mini_tokenizer, tags=[], settings=Tokenizer())
+    whole = SummaryTokenizer(prepared, Tokenizer(encoder_max_len=900, decoder_max_len=900), "s: ")
+    cut = SummaryTokenizer(prepared, Tokenizer(encoder_max_len=8, decoder_max_len=8), "s: ")
+    texts = [*CORPUS, "밥을", ""]
+    for name in ("sources", "targets"):
+        ids, lengths = getattr(cut, f"measure_{name}")(texts)
+        assert ids == getattr(cut, f"encode_{name}")(texts)
+        assert lengths == [len(row) for row in getattr(whole, f"encode_{name}")(texts)]
+        assert max(lengths) > 8 and max(map(len, ids)) == 8
+    open_ended = SummaryTokenizer(prepared, Tokenizer(encoder_max_len=8, encoder_eos=False), "s: ")
+    _, without = open_ended.measure_sources(texts)
+    assert [length + 1 for length in without] == cut.measure_sources(texts)[1], "no end mark, nothing to count"
+
+
+def test_a_summary_tokenizer_can_be_sent_to_another_process(mini_tokenizer):
+    prepared = prepare_tokenizer(mini_tokenizer, tags=["#Person1#"], settings=Tokenizer())
+    summary = SummaryTokenizer(prepared, Tokenizer(encoder_max_len=16), "s: ", extra_skip=[7])
+    texts = ["#Person1#은 밥을 먹었다.", ""]
+    for sent in (summary, summary.portable()):
+        again = pickle.loads(pickle.dumps(sent))  # noqa: S301
+        assert again.fingerprint == summary.fingerprint
+        assert again.measure_sources(texts) == summary.measure_sources(texts)
+        assert again.measure_targets(texts) == summary.measure_targets(texts)
+    whole = pickle.loads(pickle.dumps(summary))  # noqa: S301
+    ids = [[7, *row] for row in summary.encode_targets(texts)]
+    assert whole.decode(ids) == summary.decode(ids) and whole.normalise(" ㅋ ") == summary.normalise(" ㅋ ")
