@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlgsum.recipes.config_dict import ConfigManager
     from dlgsum.recipes.train import DialogueSummarizationTrainer, TrainingResult, create_trainer
 
 __version__ = "0.1.0"
-__all__ = ["DialogueSummarizationTrainer", "TrainingResult", "__version__", "create_trainer"]
+__all__ = ["ConfigManager", "DialogueSummarizationTrainer", "TrainingResult", "__version__", "create_trainer"]
+
+_HOMES = {
+    "ConfigManager": "dlgsum.recipes.config_dict",
+    "DialogueSummarizationTrainer": "dlgsum.recipes.train",
+    "TrainingResult": "dlgsum.recipes.train",
+    "create_trainer": "dlgsum.recipes.train",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import the public classes when they are first used, so that ``import dlgsum`` stays instant."""
-    if name in __all__:
-        from dlgsum.recipes import train
-
-        return getattr(train, name)
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'dlgsum' has no attribute '{name}'")

@@ -13,7 +13,9 @@ from typing import Annotated
 import typer
 
 from dlgsum import __version__
-from dlgsum.cli import config, evaluate, predict, train
+from dlgsum.cli import config, data, doctor, evaluate, predict, train
+from dlgsum.cli.completion import answer
+from dlgsum.cli.completion import command as completion
 from dlgsum.core.errors import DlgsumError
 from dlgsum.core.log import show_warnings
 
@@ -23,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    add_completion=False,  # `dlgsum completion` is the one way; Typer's own script for bash stumbles over =
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -45,11 +48,17 @@ def root(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("doctor")(doctor.doctor)
+app.command("completion")(completion.completion)
 app.add_typer(config.app, name="config", help="Look at the configuration.")
+app.add_typer(data.app, name="data", help="Check data before training, divide a file, write the bundled files.")
 
 
 def main() -> None:
     """Run the command line; every error of ours becomes a message and its exit code."""
+    if sys.argv[1:2] == ["__complete"]:  # a shell's completion script asks, at every TAB
+        answer.main(sys.argv[2:], app)
+        return
     debug = "--debug" in sys.argv
     show_warnings()
     # Threads that wait by spinning for long starve each other as soon as another program wants a core. On two cores, a

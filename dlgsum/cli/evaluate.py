@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dlgsum.cli.completion.completers import complete_dialogues
 from dlgsum.cli.output import AsJson, BatchSize, Debug, Overrides, Run, print_json, print_table, progress_bar, request
 from dlgsum.core.console import messages
 
@@ -20,7 +21,12 @@ def evaluate(
     run: Run,
     overrides: Overrides = None,
     data: Annotated[
-        Path | None, typer.Option("--data", help="File to score on; without it the run's validation set.")
+        Path | None,
+        typer.Option(
+            "--data",
+            help="File to score on; without it the run's validation set.",
+            autocompletion=complete_dialogues,
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Also write the predictions: .csv or .jsonl.")
@@ -39,11 +45,12 @@ def evaluate(
       dlgsum evaluate best --data dev.csv metrics.scorer=char
     """
     from dlgsum.recipes import evaluate as recipe
-    from dlgsum.recipes import predict, wiring
+    from dlgsum.recipes import predict
+    from dlgsum.recipes.settle import check_names
     from dlgsum.recipes.use import find_model
 
     trained = find_model(run, request(overrides, None, None))
-    wiring.check_names(trained.config)
+    check_names(trained.config)
     if output is not None:
         predict.check_output(output)
     split = recipe.read_data(data, trained)

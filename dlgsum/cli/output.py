@@ -5,23 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dlgsum.cli.completion.completers import complete_folder, complete_override, complete_run, complete_yaml
 from dlgsum.config.request import Request
 from dlgsum.core.console import messages, results
 from dlgsum.core.files import dumps
 
+if TYPE_CHECKING:
+    from dlgsum.recipes.checks import Check
+
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="OVERRIDES", help="GROUP=NAME or SECTION.KEY=VALUE, such as training.learning_rate=3e-5."),
+    typer.Argument(
+        metavar="OVERRIDES",
+        help="GROUP=NAME or SECTION.KEY=VALUE, such as training.learning_rate=3e-5.",
+        autocompletion=complete_override,
+    ),
 ]
-ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML file laid over the defaults.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML file laid over the defaults.", autocompletion=complete_yaml),
+]
 ConfigDir = Annotated[
-    Path | None, typer.Option("--config-dir", metavar="DIR", help="Folder searched for configuration files first.")
+    Path | None,
+    typer.Option(
+        "--config-dir",
+        metavar="DIR",
+        help="Folder searched for configuration files first.",
+        autocompletion=complete_folder,
+    ),
 ]
-Run = Annotated[str, typer.Argument(help="A run's id or unique prefix, latest, best, or the folder of a run or model.")]
+Run = Annotated[
+    str,
+    typer.Argument(
+        help="A run's id or unique prefix, latest, best, or the folder of a run or model.",
+        autocompletion=complete_run,
+    ),
+]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows in a batch.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -37,17 +60,43 @@ def print_json(content: Mapping[str, Any]) -> None:
     typer.echo(dumps(dict(content), indent=2))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> None:
-    """Print a table on standard output; the first column is text, the others are numbers."""
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    caption: str = "",
+    justify: Literal["left", "right"] = "right",
+) -> None:
+    """Print a table on standard output; the first column is text, and ``justify`` says where the others stand."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title or None, title_justify="left", caption=caption or None, caption_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if index == 0 else justify, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     results().print(table)
+
+
+def show_check(check: Check) -> None:
+    """Print a check on standard error as soon as it is done: how it went, what was found, how long it took."""
+    from rich.text import Text
+
+    style = {"ok": "green", "warning": "yellow", "failed": "red"}[check.status]
+    took = f" ({check.seconds:.1f} s)" if check.seconds >= 0.05 else ""
+    indented = "\n".ljust(1 + 8 + 28)
+    text = f"{check.name:<28}{indented.join(check.details)}{took}"
+    messages().print(Text.assemble((f"{check.status:<8}", style), text))
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: 45 s, 12 min, 3 h 20 min."""
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager

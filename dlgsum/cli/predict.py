@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from dlgsum.cli.completion.completers import complete_input
 from dlgsum.cli.output import AsJson, BatchSize, Debug, Overrides, Run, print_json, progress_bar, request
 from dlgsum.core.console import messages
 from dlgsum.core.errors import UsageError
@@ -16,7 +17,11 @@ from dlgsum.core.errors import UsageError
 def predict(
     run: Run,
     file: Annotated[
-        Path | None, typer.Argument(help="Dialogues (.csv, .tsv, .jsonl); '-': one dialogue on standard input.")
+        Path | None,
+        typer.Argument(
+            help="Dialogues (.csv, .tsv, .jsonl, .parquet); '-': one dialogue on standard input.",
+            autocompletion=complete_input,
+        ),
     ] = None,
     overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write: .csv or .jsonl.")] = None,

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from dlgsum.cli.output import AsJson, ConfigDir, ConfigFile, Debug, Overrides, print_json, print_table, request
+import typer
+
+from dlgsum.cli.output import (
+    AsJson,
+    ConfigDir,
+    ConfigFile,
+    Debug,
+    Overrides,
+    duration,
+    print_json,
+    print_table,
+    request,
+    show_check,
+)
+from dlgsum.core.console import messages, results
 
 if TYPE_CHECKING:
+    from dlgsum.recipes.settle import Settled
     from dlgsum.recipes.train import TrainingResult
 
 
@@ -15,6 +30,10 @@ def train(
     overrides: Overrides = None,
     config: ConfigFile = None,
     config_dir: ConfigDir = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Try everything once, on the longest rows; say what a run would take; stop."),
+    ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -29,10 +48,15 @@ def train(
       dlgsum train model=kobart data=csv data.train=train.csv data.validation=dev.csv
 
       dlgsum train experiment=baseline training.learning_rate=3e-5 general.seed=7
-    """
-    from dlgsum.recipes import wiring
 
-    settled = wiring.settle(request(overrides, config, config_dir))
+      dlgsum train --config my.yaml --dry-run
+    """
+    from dlgsum.recipes.settle import settle
+
+    settled = settle(request(overrides, config, config_dir))
+    if dry_run:
+        _dry_run(settled, as_json)
+        return
     from dlgsum.recipes import train as recipe
 
     result = recipe.run(settled)
@@ -42,14 +66,35 @@ def train(
         _show(result, demonstration=settled.model.kind == "mini")
 
 
+def _dry_run(settled: Settled, as_json: bool) -> None:
+    from dlgsum.recipes import dry_run as recipe
+    from dlgsum.recipes.data_report import show_report
+
+    done = recipe.dry_run(
+        settled,
+        on_check=show_check,
+        on_data=lambda report: show_report(report, messages(), compact=True),
+    )
+    it = done.estimate
+    if as_json:
+        print_json({**dataclasses.asdict(done), "seconds": it.seconds})
+        return
+    show = results().print
+    test = f", test rows at most {duration(it.test)}" if it.test else ""
+    show(
+        f"a full run  about {duration(it.seconds)}: {it.steps:,} steps of {it.step:.3g} s, "
+        f"{it.evaluations} evaluations of at most {duration(it.evaluation)}{test}"
+    )
+    show(f"disk        {it.disk / 2**30:.2f} GiB of {it.free / 2**30:.1f} GiB free")
+    show("next        the same command without --dry-run")
+
+
 def _show(result: TrainingResult, *, demonstration: bool) -> None:
     rows = [_row("validation: lead baseline", result.baseline_metrics), _row("validation: model", result.best_metrics)]
     if result.test_metrics:
         rows.append(_row("test: lead baseline", result.test_baseline_metrics))
         rows.append(_row("test: model", result.test_metrics))
     print_table("Scores (F1 x 100)", ["", "ROUGE-1", "ROUGE-2", "ROUGE-L", "combined"], rows)
-    from dlgsum.core.console import results
-
     show = results().print
     show(f"signature   {result.signature}", markup=False)
     if result.test_signature not in ("", result.signature):

@@ -12,6 +12,7 @@ from dlgsum.core.files import dumps, write_text_atomic
 from dlgsum.data.clean import clean
 from dlgsum.data.rows import Dialogue, Split, make_split
 from dlgsum.data.sources import load_file
+from dlgsum.data.tables import inert
 from dlgsum.recipes.use import TrainedModel, load_model
 
 FORMATS = (".csv", ".jsonl")
@@ -89,14 +90,10 @@ def render(rows: Sequence[Dialogue], texts: Sequence[str], *, suffix: str, index
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*([""] if index else []), id_name, "summary"])
     for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
-        writer.writerow([*([str(number)] if index else []), row.id, _inert(text)])
+        writer.writerow([*([str(number)] if index else []), row.id, inert(text)])
     return buffer.getvalue()
 
 
 def write_predictions(output: Path, rows: Sequence[Dialogue], texts: Sequence[str], *, index: bool) -> None:
     """Write a submission file atomically."""
     write_text_atomic(output, render(rows, texts, suffix=output.suffix.lower(), index=index))
-
-
-def _inert(text: str) -> str:
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import errno
 import logging
 import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlgsum.config.compose import to_yaml
-from dlgsum.config.overrides import override_value
 from dlgsum.config.request import Request
-from dlgsum.config.schema import Config, key_names
+from dlgsum.config.schema import Config
 from dlgsum.core.console import messages
-from dlgsum.core.errors import ConfigError, DlgsumError, EnvironmentProblem, Interrupted, TrainingFailed, UsageError
+from dlgsum.core.errors import ConfigError, DlgsumError, EnvironmentProblem, UsageError
 from dlgsum.core.files import write_json
 from dlgsum.core.log import logging_to, route_transformers
-from dlgsum.data.sources import SAMPLE_FOLDER, Splits, resolve_files
-from dlgsum.recipes import wiring
+from dlgsum.data.sources import Splits, resolve_files
+from dlgsum.recipes import data_check, wiring
 from dlgsum.recipes.baselines import lead_baseline
+from dlgsum.recipes.config_dict import request_for, sweep_overrides
+from dlgsum.recipes.data_report import show_report
+from dlgsum.recipes.failures import failures_in_words
+from dlgsum.recipes.prepare import Prepared, load_generator, prepare
+from dlgsum.recipes.result import TrainingResult, score_test_rows
+from dlgsum.recipes.settle import Settled, settle, settle_config
 from dlgsum.tracking.environment import describe_environment
 from dlgsum.tracking.run import RunFolder
 from dlgsum.tracking.stream import MetricStream
@@ -36,33 +36,6 @@ if TYPE_CHECKING:
     from dlgsum.training.trainer import SummarizationTrainer
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a run ended with.
-
-    ``best_metrics`` are the validation metrics of the best model, ``baseline_metrics`` those of the lead baseline,
-    ``test_metrics`` and ``test_baseline_metrics`` the same on test rows with summaries (empty without them).
-    """
-
-    run_id: str
-    run_dir: str
-    model_path: str
-    best_metrics: dict[str, float]
-    best_step: int
-    signature: str
-    validation_fingerprint: str
-    baseline_metrics: dict[str, float]
-    test_metrics: dict[str, float]
-    test_baseline_metrics: dict[str, float]
-    test_signature: str
-    final_metrics: dict[str, float]
-    steps: int
-    epochs: float
-    seconds: float
-    stopped_early: bool
-    choices: dict[str, str] = field(default_factory=dict)
 
 
 class DialogueSummarizationTrainer:
@@ -82,13 +55,10 @@ class DialogueSummarizationTrainer:
         config: Config | Mapping[str, Any] | None = None,
         experiment_name: str | None = None,
         *,
-        settled: wiring.Settled | None = None,
+        settled: Settled | None = None,
     ) -> None:
         if settled is None:
-            if isinstance(config, Config):
-                settled = wiring.settle_config(config)
-            else:
-                settled = wiring.settle(Request(values=config or {}))
+            settled = settle_config(config) if isinstance(config, Config) else settle(request_for(config or {}))
         if experiment_name:
             meta = dataclasses.replace(settled.config.meta, experiment_name=experiment_name)
             settled = dataclasses.replace(settled, config=dataclasses.replace(settled.config, meta=meta))
@@ -96,6 +66,7 @@ class DialogueSummarizationTrainer:
         self.run: RunFolder | None = None
         self.datasets: dict[str, EncodedSplit] = {}
         self._splits: Splits | None = None
+        self._prepared: Prepared | None = None
         self._generator: SummaryGenerator | None = None
         self._trainer: SummarizationTrainer | None = None
         self._stream: MetricStream | None = None
@@ -153,20 +124,12 @@ class DialogueSummarizationTrainer:
             if self._trainer is not None:
                 raise UsageError("prepare_data() was given files, but .trainer was built on others", "Call it first.")
             files = resolve_files(self.config.data, folder=Path.cwd())
-            # Own rows are not to be judged on the bundled test rows.
-            test = None if files.test is None or files.test.parent == SAMPLE_FOLDER else files.test
-            others = {"train": files.train, "validation": files.validation, "test": test}
-            paths = {name: str(path) for name, path in {**others, **new}.items() if path is not None}
-            data = dataclasses.replace(self.config.data, **{**paths, "source": "csv"})  # type: ignore[arg-type]
-            self.settled = wiring.settle_config(dataclasses.replace(self.config, data=data), self.settled.model)
+            data = files.replaced(self.config.data, new)
+            self.settled = settle_config(dataclasses.replace(self.config, data=data), self.settled.model)
             self._splits = None
-        splits = self._read_data()
-        texts = [text for row in splits.train.rows for text in (row.dialogue, *row.references)]
-        _seed(self.config)
-        model, tokenizer = wiring.build_model(self.config, self.settled.model, texts)
-        plan = wiring.build_plan(self.config, model)
-        self._generator = wiring.build_generator(self.config, model, tokenizer, plan)
-        self.datasets = wiring.encode(self.config, splits, tokenizer)
+            self._prepared = self._generator = None
+            self.datasets = {}
+        self._load()
         return self.datasets
 
     def train(
@@ -240,6 +203,19 @@ class DialogueSummarizationTrainer:
             self._splits = wiring.build_splits(self.config)
         return self._splits
 
+    def _prepare(self) -> Prepared:
+        """Read, tokenize and check the rows, once."""
+        if self._prepared is None:
+            self._prepared = prepare(self.settled, self._read_data())
+            self.datasets = self.datasets or dict(self._prepared.datasets)
+        return self._prepared
+
+    def _load(self) -> SummaryGenerator:
+        """Load the model, once."""
+        if self._generator is None:
+            self._generator = load_generator(self.settled, self._prepare())
+        return self._generator
+
     def _run(self) -> RunFolder:
         if self.run is None:
             folder = wiring.output_dir(self.config)
@@ -261,26 +237,37 @@ class DialogueSummarizationTrainer:
             if self._trainer is not None:
                 self._trainer.train_dataset = self.datasets["train"]
                 self._trainer.eval_dataset = self.datasets["validation"]
-        show = self.config.monitoring.progress != "off"
-        if show:
-            messages().print(f"run         {run.path}", markup=False)
-            messages().print(f"model       {self.settled.model.checkpoint} ({self.settled.model.reason})", markup=False)
-            messages().print(f"data        {self.settled.reasons['data']}", markup=False)
-        self.prepare_data()
-        trainer = self.trainer
-        assert self._splits is not None
-        assert self._generator is not None
+        self._say("run", run.path)
+        self._say("model", f"{self.settled.model.checkpoint} ({self.settled.model.reason})")
+        self._say("data", self.settled.reasons["data"])
+        prepared = self._prepare()
         run.write_config(to_yaml(self.config))
         write_json(run.path / "environment.json", describe_environment())
-        write_json(run.path / "data.json", {"splits": [split.describe() for split in self._splits.all]})
-        self._warn_about_data()
-        if show:
-            messages().print(f"device      {self._generator.plan.reason}", markup=False)
-            sizes = ", ".join(f"{name} {len(split)}" for name, split in self.datasets.items())
-            parameters = sum(parameter.numel() for parameter in self._generator.model.parameters())
-            messages().print(f"rows        {sizes}; {parameters / 1e6:.1f}M parameters", markup=False)
+        write_json(run.path / "data.json", {"splits": [split.describe() for split in prepared.splits.all]})
+        self._judge_data(prepared)
+        generator, trainer = self._load(), self.trainer
+        self._warn_about_scorer(prepared)
+        self._say("device", generator.plan.reason)
+        sizes = ", ".join(f"{name} {len(split)}" for name, split in self.datasets.items())
+        parameters = sum(parameter.numel() for parameter in generator.model.parameters())
+        self._say("rows", f"{sizes}; {parameters / 1e6:.1f}M parameters")
         outcome = trainer.train(resume_from_checkpoint=resume_from)
         return self._finish(outcome, started)
+
+    def _say(self, name: str, text: object) -> None:
+        if self.config.monitoring.progress != "off":
+            messages().print(f"{name:<12}{text}", markup=False)
+
+    def _judge_data(self, prepared: Prepared) -> None:
+        """Save and show what the rows are like, before a weight is loaded.
+
+        Raises:
+            DataError: something was found that would make the run worthless.
+        """
+        data_check.save_report(prepared.report, self._run().path / "data_check.json")
+        if self.config.monitoring.progress != "off":
+            show_report(prepared.report, messages(), compact=True)
+        data_check.refuse_errors(prepared.report, self.config)
 
     def _finish(self, outcome: Any, started: float) -> TrainingResult:
         """Go back to the best model, score the test rows, and gather the result."""
@@ -292,22 +279,7 @@ class DialogueSummarizationTrainer:
             self._save_without_score(run)
         elif self.config.training.load_best_model_at_end and best.step != trainer.state.global_step:
             _load_weights(trainer.model, run.best_model)
-        test_metrics: dict[str, float] = {}
-        test_baseline: dict[str, float] = {}
-        test_signature = ""
-        test = self.datasets.get("test")
-        if test is not None:
-            try:
-                scored = trainer.evaluate(test, metric_key_prefix="test")
-                if test.split.has_summaries and trainer.last_evaluation and trainer.last_evaluation.scores:
-                    test_metrics = {name.removeprefix("test_"): value for name, value in scored.items()}
-                    test_baseline = lead_baseline(test.rows, trainer.suite)
-                    test_signature = trainer.last_evaluation.scores.signature
-            except Exception as error:  # the model is trained and saved: that must not be lost over a score
-                # The console shows the message, the log the traceback too.
-                logger.warning(
-                    "the test rows could not be scored (%s); training itself is complete", error, exc_info=True
-                )
+        test = score_test_rows(trainer, self.datasets.get("test"))
         validation = self.datasets["validation"]
         result = TrainingResult(
             run_id=run.id,
@@ -318,9 +290,9 @@ class DialogueSummarizationTrainer:
             signature=signature,
             validation_fingerprint=validation.split.fingerprint,
             baseline_metrics=lead_baseline(validation.rows, trainer.suite),
-            test_metrics=test_metrics,
-            test_baseline_metrics=test_baseline,
-            test_signature=test_signature,
+            test_metrics=test.metrics,
+            test_baseline_metrics=test.baseline,
+            test_signature=test.signature,
             final_metrics=keep_best.last_metrics,
             steps=trainer.state.global_step,
             epochs=float(trainer.state.epoch or 0.0),
@@ -333,24 +305,15 @@ class DialogueSummarizationTrainer:
         return result
 
     def _build_trainer(self) -> None:
-        from dlgsum.training.arguments import build_arguments
         from dlgsum.training.best import Patience, Ranking
         from dlgsum.training.hooks.keep_best import KeepBest
         from dlgsum.training.hooks.progress import ShowProgress
         from dlgsum.training.hooks.record import Record
-        from dlgsum.training.trainer import SummarizationTrainer
 
-        self.prepare_data()
-        generator = self._generator
-        assert generator is not None
+        generator = self._load()
         run, config = self._run(), self.config
-        trainer = SummarizationTrainer(
-            config=config,
-            args=build_arguments(config, generator.plan, run.checkpoints),
-            generator=generator,
-            suite=wiring.build_suite(config, generator.tokenizer.hf.tokenize),
-            train_dataset=self.datasets["train"],
-            eval_dataset=self.datasets["validation"],
+        trainer = wiring.build_trainer(
+            config, generator, self.datasets["train"], self.datasets["validation"], run.checkpoints
         )
         first = trainer.is_world_process_zero()
         self._stream = MetricStream(run.metrics, wiring.build_trackers(config, run) if first else [])
@@ -374,8 +337,7 @@ class DialogueSummarizationTrainer:
     def _save_model(self, folder: Path, metrics: dict[str, float], step: int) -> None:
         from dlgsum.recipes.model_card import write_model_card
 
-        trainer, generator = self.trainer, self._generator
-        assert generator is not None
+        trainer, generator = self.trainer, self._load()
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
         generator.tokenizer.hf.save_pretrained(folder)
         evaluation = trainer.last_evaluation
@@ -393,14 +355,8 @@ class DialogueSummarizationTrainer:
         with new_folder(run.best_model) as folder:
             self._save_model(folder, {}, self.trainer.state.global_step)
 
-    def _warn_about_data(self) -> None:
-        assert self._splits is not None
-        for split in self._splits.all:
-            for skipped in split.skipped[:5]:
-                logger.warning("%s: row %s (line %s) skipped: %s", split.name, skipped.id, skipped.line, skipped.reason)
-            if len(split.skipped) > 5:
-                logger.warning("%s: %d more rows skipped, listed in data.json", split.name, len(split.skipped) - 5)
-        sample = [reference for row in self._splits.validation.rows[:200] for reference in row.references]
+    def _warn_about_scorer(self, prepared: Prepared) -> None:
+        sample = [reference for row in prepared.splits.validation.rows[:200] for reference in row.references]
         warning = self.trainer.suite.coverage_warning(sample)
         if warning:
             logger.warning(warning)
@@ -437,61 +393,23 @@ def create_trainer(
         if overrides or sweep_mode:
             raise UsageError("overrides and sweep_mode do not go with a finished Config", "Give a file or a mapping.")
         return DialogueSummarizationTrainer(config)
-    file = Path(config) if isinstance(config, (str, Path)) else None
-    values = {} if config is None or file else dict(config)  # type: ignore[arg-type]
-    sweep = _sweep_overrides() if sweep_mode else []
-    request = Request(overrides=[*overrides, *sweep], file=file, values=values)
-    return DialogueSummarizationTrainer(settled=wiring.settle(request))
+    lines = [*overrides, *(_sweep_overrides() if sweep_mode else ())]
+    if isinstance(config, (str, Path)):
+        request = Request(overrides=lines, file=Path(config))
+    else:
+        request = request_for(config or {}, *lines)
+    return DialogueSummarizationTrainer(settled=settle(request))
 
 
-def run(settled: wiring.Settled) -> TrainingResult:
+def run(settled: Settled) -> TrainingResult:
     """Train with a settled configuration: what ``dlgsum train`` does.
 
     Raises:
         DlgsumError: with the exit code of what went wrong.
     """
     trainer = DialogueSummarizationTrainer(settled=settled)
-    try:
-        with _terminated_like_interrupted():
-            return trainer.train()
-    except DlgsumError:
-        raise
-    except KeyboardInterrupt as error:
-        number = int(error.args[0]) if error.args else int(signal.SIGINT)
-        folder = trainer.run.path if trainer.run else None
-        kept = trainer.run.best_model if trainer.run and trainer.run.best_model.is_dir() else None
-        raise Interrupted(
-            number,
-            f"Interrupted ({signal.Signals(number).name}). The run is in {folder}.",
-            f"The best model so far is {kept}." if kept else "There was no model to keep yet.",
-        ) from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise EnvironmentProblem(
-                f"The disk is full: {error.filename or trainer.output_dir} could not be written.",
-                f"What was saved before is whole, and lies in {trainer.output_dir}.",
-            ) from error
-        raise
-    except Exception as error:
-        log = trainer.run.log if trainer.run else None
-        raise TrainingFailed(f"{type(error).__name__}: {error}", f"The traceback is in {log}.") from error
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C while the block runs: the run is recorded as interrupted instead of vanishing."""
-
-    def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt(number)
-
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may handle signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with failures_in_words(lambda: trainer.run):
+        return trainer.train()
 
 
 def _refuse_several_processes() -> None:
@@ -503,15 +421,6 @@ def _refuse_several_processes() -> None:
         )
 
 
-def _seed(config: Config) -> None:
-    from transformers import enable_full_determinism, set_seed
-
-    if config.training.full_determinism:
-        enable_full_determinism(config.general.seed)
-    else:
-        set_seed(config.general.seed)
-
-
 def _load_weights(model: Any, folder: Path) -> None:
     from safetensors.torch import load_model
 
@@ -520,21 +429,12 @@ def _load_weights(model: Any, folder: Path) -> None:
 
 
 def _sweep_overrides() -> list[str]:
-    """Return the parameters of the open W&B run as overrides; a bare name means the training setting of that name."""
+    """Return the parameters of the open W&B run as overrides."""
     import wandb
 
     if wandb.run is None:
         raise ConfigError(["sweep_mode=True, but no W&B run is open; call wandb.init() first"])
-    by_leaf: dict[str, list[str]] = {}
-    for key in key_names():
-        by_leaf.setdefault(key.rpartition(".")[2], []).append(key)
-    lines = []
-    for name, value in dict(wandb.config).items():
-        found = by_leaf.get(name, [])
-        training = [key for key in found if key.startswith("training.")]
-        key = (training or found or [name])[0] if "." not in name else name
-        lines.append(f"{key}={override_value(value)}")
-    return lines
+    return sweep_overrides(dict(wandb.config))
 
 
 __all__ = ["DialogueSummarizationTrainer", "TrainingResult", "create_trainer", "run"]

@@ -98,5 +98,5 @@ def load_model(trained: TrainedModel) -> LoadedModel:
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         raise EnvironmentProblem(f"{trained.folder}: the tokenizer has more tokens than the model has embeddings")
     plan = wiring.build_plan(config, model)
-    generator = wiring.build_generator(config, model, wiring.summary_tokenizer(config, model, tokenizer), plan)
+    generator = wiring.build_generator(config, model, wiring.summary_tokenizer(config, model.config, tokenizer), plan)
     return LoadedModel(trained, generator)

@@ -5,93 +5,34 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlgsum.config.compose import compose
-from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.device import DevicePlan, plan_device
 from dlgsum.core.errors import ConfigError
-from dlgsum.data.sources import SAMPLE_FOLDER, Splits, load_splits, resolve_files
-from dlgsum.data.text_files import check_file
-from dlgsum.metrics.suite import MetricSuite, settings_problems
+from dlgsum.data.sources import Splits, load_splits, resolve_files
+from dlgsum.metrics.suite import MetricSuite
 from dlgsum.models.family import family_for
-from dlgsum.models.loading import ModelChoice, choose_checkpoint
+from dlgsum.models.loading import ModelChoice
 
 if TYPE_CHECKING:
-    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
+    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
     from dlgsum.data.encode import EncodedSplit
+    from dlgsum.data.rows import Split
     from dlgsum.models.encoding import SummaryTokenizer
+    from dlgsum.models.loading import Checkpoint
     from dlgsum.tracking.run import RunFolder
     from dlgsum.tracking.stream import Tracker
     from dlgsum.training.inference import SummaryGenerator
+    from dlgsum.training.trainer import SummarizationTrainer
 
 logger = logging.getLogger(__name__)
 
 NOT_SCORES = ("loss",)  # metrics that may choose the best model although no scorer makes them
-
-
-@dataclass(frozen=True)
-class Settled:
-    """A configuration in which nothing is left open, with the reasons for what was chosen."""
-
-    config: Config
-    model: ModelChoice
-    reasons: dict[str, str]
-
-
-def settle(request: Request) -> Settled:
-    """Compose the configuration and settle ``model=auto`` and ``data=auto``, without importing torch.
-
-    Where model=auto ends in a model that has its own file under conf/model, that file is composed in its
-    place, so that its recommended settings hold.
-
-    Raises:
-        ConfigError: with every problem found.
-        DataError: a data file does not exist.
-    """
-    composition = compose(request)
-    choice = choose_checkpoint(composition.config.model)
-    if composition.groups.get("model") == "auto" and composition.config.model.checkpoint == "auto":
-        file = "kobart" if choice.kind == "pretrained" else "kobart_mini"
-        composition = compose(dataclasses.replace(request, overrides=[*request.overrides, f"model={file}"]))
-    return settle_config(composition.config, choice)
-
-
-def settle_config(config: Config, choice: ModelChoice | None = None) -> Settled:
-    """Settle a configuration that was composed before, such as a saved one."""
-    check_names(config)
-    choice = choice or choose_checkpoint(config.model)
-    files = resolve_files(config.data, folder=Path.cwd())
-    model = dataclasses.replace(config.model, checkpoint=choice.checkpoint, architecture=choice.architecture)  # type: ignore[arg-type]
-    for path in (files.train, files.validation, files.test):
-        if path is not None:
-            check_file(path)
-    data = config.data
-    if any(path is not None and path.parent != SAMPLE_FOLDER for path in (files.train, files.validation, files.test)):
-        data = dataclasses.replace(
-            data, source="csv", train=str(files.train), validation=str(files.validation),
-            test=None if files.test is None else str(files.test),
-        )  # fmt: skip
-    else:
-        data = dataclasses.replace(data, source="sample")
-    reasons = {"model": choice.reason, "data": files.reason}
-    return Settled(dataclasses.replace(config, model=model, data=data), choice, reasons)
-
-
-def check_names(config: Config) -> None:
-    """Check the names of plugins and metrics, which the schema cannot know.
-
-    Raises:
-        ConfigError: an unknown scorer or metric, with the nearest name.
-    """
-    problems = settings_problems(config.metrics, other_names=NOT_SCORES)
-    if problems:
-        raise ConfigError(problems)
 
 
 def output_dir(config: Config) -> Path:
@@ -108,7 +49,9 @@ def cache_dir(config: Config) -> Path | None:
 
 def build_splits(config: Config) -> Splits:
     """Read and clean the data files."""
-    return load_splits(resolve_files(config.data, folder=Path.cwd()), config.data)
+    folder = cache_dir(config)
+    spool = None if folder is None else folder / "spool"
+    return load_splits(resolve_files(config.data, folder=Path.cwd()), config.data, spool=spool)
 
 
 def build_plan(config: Config, model: PreTrainedModel) -> DevicePlan:
@@ -122,34 +65,77 @@ def build_plan(config: Config, model: PreTrainedModel) -> DevicePlan:
     return plan
 
 
-def build_model(config: Config, choice: ModelChoice, texts: list[str]) -> tuple[PreTrainedModel, SummaryTokenizer]:
-    """Load or make the model and its tokenizer, with the tags of ``texts`` as tokens of their own.
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from before any weight is loaded: the model's configuration and the tokenizer."""
 
-    Args:
-        texts: the training text; kobart_mini's tokenizer is trained on it.
+    config: PreTrainedConfig
+    tokenizer: SummaryTokenizer
+    checkpoint: Checkpoint | None
+
+
+def seed_everything(config: Config) -> None:
+    """Set every random state, and the deterministic algorithms where they were asked for."""
+    from transformers import enable_full_determinism, set_seed
+
+    if config.training.full_determinism:
+        enable_full_determinism(config.general.seed)
+    else:
+        set_seed(config.general.seed)
+
+
+class _Texts:
+    """Every text of a split, one after the other and as often as wanted; never all in memory."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+
+    def __iter__(self) -> Iterator[str]:
+        for row in self._split.rows:
+            yield row.dialogue
+            yield from row.references
+
+
+def build_start(config: Config, choice: ModelChoice, train: Split) -> Start:
+    """Load the tokenizer, with the tags of the training text as tokens of their own.
+
+    kobart_mini's is trained on that text.
     """
     from dlgsum.models import loading, mini
     from dlgsum.models.tokenizer import find_tags, prepare_tokenizer
 
-    settings = config.tokenizer
+    settings, texts = config.tokenizer, _Texts(train)
+    checkpoint = None if choice.kind == "mini" else loading.Checkpoint(choice, config.model)
     tags = find_tags(texts) if settings.find_tags else []
-    if choice.kind == "mini":
+    if checkpoint is None:
         original: Any = mini.train_tokenizer(texts, vocab_size=config.model.mini.vocab_size)
         prepared = prepare_tokenizer(original, tags=tags, settings=settings)
         longest = max(settings.encoder_max_len, settings.decoder_max_len, config.generation.max_length or 0)
-        bart = mini.build_mini_config(config.model.mini, prepared, max_positions=longest + 2)
-        model: Any = mini.build_mini_model(bart, seed=config.general.seed)
+        of_model: Any = mini.build_mini_config(config.model.mini, prepared, max_positions=longest + 2)
     else:
-        model, original = loading.load_pretrained(choice, config.model)
-        prepared = prepare_tokenizer(original, tags=tags, settings=settings)
-    loading.resize_for(model, prepared, settings.pad_to_multiple_of, seed=config.general.seed)
-    _check_lengths(config, model)
-    return model, summary_tokenizer(config, model, prepared)
+        of_model = checkpoint.config
+        _check_lengths(config, of_model)
+        prepared = prepare_tokenizer(checkpoint.load_tokenizer(), tags=tags, settings=settings)
+    return Start(of_model, summary_tokenizer(config, of_model, prepared), checkpoint)
 
 
-def _check_lengths(config: Config, model: PreTrainedModel) -> None:
+def build_model(config: Config, start: Start) -> PreTrainedModel:
+    """Load or make the model, with an embedding for every token."""
+    from dlgsum.models import loading, mini
+
+    if start.checkpoint is None:
+        of_model: Any = start.config
+        model: Any = mini.build_mini_model(of_model, seed=config.general.seed)
+    else:
+        model = start.checkpoint.load_model()
+    multiple = config.tokenizer.pad_to_multiple_of
+    loading.resize_for(model, start.tokenizer.hf, multiple, seed=config.general.seed)
+    return model  # type: ignore[no-any-return]
+
+
+def _check_lengths(config: Config, of_model: PreTrainedConfig) -> None:
     """Refuse lengths that the model has no positions for."""
-    limit = family_for(model.config).max_positions(model.config)
+    limit = family_for(of_model).max_positions(of_model)
     lengths = {
         "tokenizer.encoder_max_len": config.tokenizer.encoder_max_len,
         "tokenizer.decoder_max_len": config.tokenizer.decoder_max_len,
@@ -164,14 +150,15 @@ def _check_lengths(config: Config, model: PreTrainedModel) -> None:
         raise ConfigError(problems)
 
 
-def summary_tokenizer(config: Config, model: PreTrainedModel, prepared: PreTrainedTokenizerFast) -> SummaryTokenizer:
+def summary_tokenizer(
+    config: Config, of_model: PreTrainedConfig, prepared: PreTrainedTokenizerFast
+) -> SummaryTokenizer:
     """Return the encoder and decoder of texts in the layout that the model's family wants."""
     from dlgsum.models.encoding import SummaryTokenizer
 
-    family = family_for(model.config)
-    prefix = config.model.prefix if config.model.prefix is not None else family.default_prefix(model.config)
-    start = family.decoder_start_id(model, prepared, config.generation)
-    return SummaryTokenizer(prepared, config.tokenizer, prefix, extra_skip={start})
+    family = family_for(of_model)
+    prefix = config.model.prefix if config.model.prefix is not None else family.default_prefix(of_model)
+    return SummaryTokenizer(prepared, config.tokenizer, prefix)
 
 
 def build_generator(
@@ -179,10 +166,13 @@ def build_generator(
 ) -> SummaryGenerator:
     """Join model, tokenizer, collator and decoding settings, all with the same decoder start."""
     from dlgsum.data.collate import SummaryCollator
+    from dlgsum.models.encoding import SummaryTokenizer
     from dlgsum.models.generation import apply_generation, build_generation_config
     from dlgsum.training.inference import SummaryGenerator
 
     start = family_for(model.config).decoder_start_id(model, tokenizer.hf, config.generation)
+    # A decoder start that is not marked as a control token must not show in a summary.
+    tokenizer = SummaryTokenizer(tokenizer.hf, config.tokenizer, tokenizer.prefix, extra_skip={start})
 
     def decoding(beams: int | None) -> GenerationConfig:
         return build_generation_config(
@@ -218,8 +208,27 @@ def encode(config: Config, splits: Splits, tokenizer: SummaryTokenizer) -> dict[
     folder = cache_dir(config)
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {
-        name: encode_split(split, tokenizer, cache_dir=folder) for name, split in parts.items() if split is not None
+        name: encode_split(split, tokenizer, cache_dir=folder, processes=config.data.processes)
+        for name, split in parts.items()
+        if split is not None
     }
+
+
+def build_trainer(
+    config: Config, generator: SummaryGenerator, train: EncodedSplit, validation: EncodedSplit, checkpoints: Path
+) -> SummarizationTrainer:
+    """Join model, rows and metrics in the Trainer; ``checkpoints`` is the folder of the resumable ones."""
+    from dlgsum.training.arguments import build_arguments
+    from dlgsum.training.trainer import SummarizationTrainer
+
+    return SummarizationTrainer(
+        config=config,
+        args=build_arguments(config, generator.plan, checkpoints),
+        generator=generator,
+        suite=build_suite(config, generator.tokenizer.hf.tokenize),
+        train_dataset=train,
+        eval_dataset=validation,
+    )
 
 
 def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:

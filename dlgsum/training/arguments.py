@@ -16,14 +16,16 @@ logger = logging.getLogger(__name__)
 # Settings of `training` that transformers knows under the same name, with the same meaning.
 SAME_NAME = (
     "num_train_epochs", "max_steps", "per_device_train_batch_size", "per_device_eval_batch_size",
-    "gradient_accumulation_steps", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
+    "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon",
     "optim", "lr_scheduler_type", "activation_checkpointing", "eval_strategy", "eval_steps",
-    "save_strategy", "save_total_limit", "logging_strategy", "logging_steps", "dataloader_num_workers",
+    "save_total_limit", "logging_strategy", "logging_steps", "dataloader_num_workers",
     "full_determinism",
 )  # fmt: skip
 
 # Settings of `training` that other parts of dlgsum act on.
 OURS = {
+    "gradient_accumulation_steps": "gradient_accumulation_steps below",
+    "effective_batch_size": "gradient_accumulation_steps below",
     "batching": "data.batching, through the Trainer's train loader",
     "tokens_per_batch": "data.batching, through the Trainer's train loader",
     "label_smoothing_factor": "training.loss",
@@ -32,6 +34,7 @@ OURS = {
     "bf16": "core.device, then fp16/bf16 below",
     "warmup_steps": "warmup_steps below",
     "warmup_ratio": "warmup_steps below",
+    "save_strategy": "save_strategy below",
     "save_steps": "save_steps below",
     "max_grad_norm": "max_grad_norm below",
     "load_best_model_at_end": "training.best",
@@ -48,14 +51,17 @@ def build_arguments(config: Config, plan: DevicePlan, output_dir: Path) -> Seq2S
         output_dir: folder of the resumable checkpoints.
     """
     training = config.training
+    save_strategy, save_steps = training.saving
     values: dict[str, Any] = {name: getattr(training, name) for name in SAME_NAME}
     values |= {
         "output_dir": str(output_dir),
+        "gradient_accumulation_steps": training.accumulation,
         # transformers 5 reads a float below 1 as a share of all steps.
         "warmup_steps": training.warmup_steps or training.warmup_ratio or 0,
         # Without clipping transformers would not measure the norm, and nobody would see a NaN in it.
         "max_grad_norm": training.max_grad_norm or float("inf"),
-        "save_steps": training.save_steps or 500,
+        "save_strategy": save_strategy,
+        "save_steps": save_steps or 500,
         "seed": config.general.seed,
         "fp16": plan.precision == "fp16",
         "bf16": plan.precision == "bf16",

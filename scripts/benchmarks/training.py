@@ -54,6 +54,7 @@ from dlgsum.data.batching import plan_batches, waste
 from dlgsum.data.encode import EncodedSplit, encode_split
 from dlgsum.data.rows import Dialogue, make_split
 from dlgsum.recipes import wiring
+from dlgsum.recipes.settle import settle_config
 from dlgsum.training.arguments import build_arguments
 from dlgsum.training.inference import SummaryGenerator
 from dlgsum.training.trainer import SummarizationTrainer
@@ -253,11 +254,11 @@ def make_job(options: argparse.Namespace, folder: Path) -> Job:
         "monitoring": {"progress": "off"},
     }  # fmt: skip
     config = compose(Request(values=values, environ={})).config
-    settled = wiring.settle_config(config)
+    settled = settle_config(config)
     splits = wiring.build_splits(settled.config)
-    texts = [text for row in splits.train.rows for text in (row.dialogue, *row.references)]
     transformers.set_seed(SEED)
-    model, tokenizer = wiring.build_model(settled.config, settled.model, texts)
+    start = wiring.build_start(settled.config, settled.model, splits.train)
+    model, tokenizer = wiring.build_model(settled.config, start), start.tokenizer
     generator = wiring.build_generator(settled.config, model, tokenizer, wiring.build_plan(settled.config, model))
     if options.data is not None:
         rows = wiring.encode(settled.config, splits, tokenizer)["train"]

@@ -80,7 +80,7 @@ FAULTY = {
     "broken interpolation": (["train", "meta.description='${nosuch}'"], "interpolation"),
     "unknown scorer": (["train", "metrics.scorer=kiwj"], "did you mean kiwi?"),
     "no checkpoint": (["train", "model.architecture=t5"], "needs model.checkpoint"),
-    "csv without files": (["train", "data=csv"], "data.train is not set"),
+    "csv without files": (["train", "data=csv"], "needs data.train, which is not set"),
     "train without validation": (["train", "data.train=a.csv"], "data.validation"),
     "no runs": (["evaluate", "latest"], "There are no runs"),
     "no runs to predict": (["predict", "latest", "--text", "#Person1#: 안녕"], "There are no runs"),

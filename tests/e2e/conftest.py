@@ -46,12 +46,12 @@ def dlgsum() -> Dlgsum:
 HEADER = "fname,dialogue,summary,topic\n"
 
 
-def rows(count: int) -> str:
+def rows(count: int, first: int = 0) -> str:
     """Return rows in the users' format."""
     return "".join(
         f'r_{i},"#Person1#: {i}시에 만날까요?\n#Person2#: 네, {i}시에 봐요.",'
         f"#Person1#은 #Person2#와 {i}시에 만납니다.,약속\n"
-        for i in range(count)
+        for i in range(first, first + count)
     )
 
 
@@ -60,7 +60,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, dlgsum: Dlgsum) -> Path:
     """Return a folder with Korean file names in which a model was trained on CSV files."""
     folder = tmp_path_factory.mktemp("작업 폴더")
     (folder / "학습.csv").write_text(HEADER + rows(40), encoding="utf-8-sig")
-    (folder / "개발.csv").write_text(HEADER + rows(8), encoding="utf-8")
+    (folder / "개발.csv").write_text(HEADER + rows(8, first=100), encoding="utf-8")
     # The same test file, as a submission form has it: unnamed index column, no summaries, gaps in the names.
     (folder / "test.csv").write_text(
         ",fname,dialogue\n"

@@ -16,7 +16,7 @@ BAD_FILES = {
     "missing column": (b"fname,dialog,summary\na,b,c\n", ["dialogue", "dialog", "data.columns.dialogue"]),
     "empty file": (b"", ["empty"]),
     "header only": (HEADER.encode(), ["row"]),
-    "wrong encoding": ((HEADER + ROW).encode("cp949"), ["cp949", "data.encoding"]),
+    "no encoding at all": (HEADER.encode() + b"a,\xff\xff\x81,b,c\n", ["utf-8", "line 2", "data.encoding"]),
     "no usable row": ((HEADER + "a,,요약,주제\nb,대화,,주제\n").encode(), ["row"]),
 }
 
@@ -25,7 +25,7 @@ BAD_FILES = {
 def test_bad_data_is_exit_code_3(case: str, dlgsum: Dlgsum, tmp_path: Path) -> None:
     content, words = BAD_FILES[case]
     (tmp_path / "train.csv").write_bytes(content)
-    (tmp_path / "dev.csv").write_text(HEADER + rows(2), encoding="utf-8")
+    (tmp_path / "dev.csv").write_text(HEADER + rows(2, first=100), encoding="utf-8")
     done = dlgsum("train", *TINY, "data=csv", "data.train=train.csv", "data.validation=dev.csv", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert all(word in done.stderr for word in words), done.stderr
@@ -40,11 +40,12 @@ def test_a_missing_file_is_exit_code_3_and_names_the_nearest(dlgsum: Dlgsum, tmp
 
 def test_skipped_rows_are_named(dlgsum: Dlgsum, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(HEADER + rows(9) + "bad_1,,요약,주제\n", encoding="utf-8")
+    (tmp_path / "v.csv").write_text(HEADER + rows(9, first=100), encoding="utf-8")
     done = dlgsum(
-        "train", *TINY, "data=csv", "data.train=t.csv", "data.validation=t.csv", "training.max_steps=1", cwd=tmp_path
+        "train", *TINY, "data=csv", "data.train=t.csv", "data.validation=v.csv", "training.max_steps=1", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert "bad_1" in done.stderr and "skipped" in done.stderr
+    assert "warning: train: 1 row" in done.stderr and "bad_1" in done.stderr
     record = json.loads(next((tmp_path / "outputs" / "experiments").glob("*/data.json")).read_text())
     assert [row["id"] for row in record["splits"][0]["skipped"]] == ["bad_1"]
 

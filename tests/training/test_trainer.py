@@ -29,7 +29,7 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
 
 def test_a_batch_of_four_equals_two_times_two(tiny: Make) -> None:
     """Gradient accumulation gives the same losses, although rows and batches differ in length."""
-    common = {"batching": "random", "max_steps": 8, "eval_strategy": "no"}
+    common = {"batching": "random", "max_steps": 8, "eval_strategy": "no", "load_best_model_at_end": False}
     whole = tiny(training={**common, "per_device_train_batch_size": 4})
     whole_result = whole.train()
     halves = tiny(training={**common, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2})
@@ -41,7 +41,13 @@ def test_a_batch_of_four_equals_two_times_two(tiny: Make) -> None:
 
 
 def test_label_smoothing_is_the_same_under_accumulation(tiny: Make) -> None:
-    common = {"batching": "random", "max_steps": 3, "eval_strategy": "no", "label_smoothing_factor": 0.1}
+    common = {
+        "batching": "random",
+        "max_steps": 3,
+        "eval_strategy": "no",
+        "load_best_model_at_end": False,
+        "label_smoothing_factor": 0.1,
+    }
     whole = tiny(training={**common, "per_device_train_batch_size": 4})
     whole.train()
     halves = tiny(training={**common, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2})
@@ -176,7 +182,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_hurt(tiny: M
 
 
 def test_no_finite_score_keeps_the_last_model_and_says_so(tiny: Make, capsys: pytest.CaptureFixture[str]) -> None:
-    result = tiny(training={"eval_strategy": "no"}).train()
+    result = tiny(training={"eval_strategy": "no", "load_best_model_at_end": False}).train()
     assert Path(result.model_path, "model.safetensors").is_file()
     assert result.best_metrics == {}
     assert "the last model is kept" in capsys.readouterr().err

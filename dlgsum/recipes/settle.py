@@ -1,0 +1,127 @@
+"""From what the user asked to a configuration in which nothing is left open; torch is not needed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dlgsum.config.compose import Composition, compose
+from dlgsum.config.explain import leaves, value_of
+from dlgsum.config.origin import Origin, Setting
+from dlgsum.config.request import Request
+from dlgsum.config.schema import Config
+from dlgsum.core.errors import ConfigError, DataError
+from dlgsum.data.source_kinds import FileSource
+from dlgsum.data.sources import resolve_files
+from dlgsum.metrics.suite import settings_problems
+from dlgsum.models.loading import ModelChoice, choose_checkpoint, model_problems
+from dlgsum.recipes.wiring import NOT_SCORES
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A configuration in which nothing is left open, with the reasons for what was chosen.
+
+    Attributes:
+        history: dotted key to everything that set it, the winner last; empty for a configuration made before.
+    """
+
+    config: Config
+    model: ModelChoice
+    reasons: dict[str, str]
+    history: Mapping[str, tuple[Setting, ...]] = field(default_factory=dict)
+
+
+def settle(request: Request) -> Settled:
+    """Compose the configuration and settle ``model=auto`` and ``data=auto``, without importing torch.
+
+    Where model=auto ends in a model that has its own file under conf/model, that file is composed in its
+    place, so that its recommended settings hold.
+
+    Raises:
+        ConfigError: with every problem found.
+        DataError: a data file does not exist.
+    """
+    composition = compose_checked(request)
+    choice = choose_checkpoint(composition.config.model)
+    if composition.groups.get("model") == "auto" and composition.config.model.checkpoint == "auto":
+        file = "kobart" if choice.kind == "pretrained" else "kobart_mini"
+        composition = compose_checked(dataclasses.replace(request, overrides=[*request.overrides, f"model={file}"]))
+    settled = settle_config(composition.config, choice)
+    history = dict(composition.history)
+    for key in leaves():
+        value = value_of(settled.config, key)
+        if value != value_of(composition.config, key):
+            reason = settled.reasons.get(key.partition(".")[0], "")
+            history[key] = (*history.get(key, ()), Setting(value, Origin("choice", f"settled: {reason}")))
+    return dataclasses.replace(settled, history=history)
+
+
+def compose_checked(request: Request) -> Composition:
+    """Compose a configuration, checking also what the schema cannot know.
+
+    Raises:
+        ConfigError: with every problem found; files that do not exist are listed beside other problems.
+    """
+    missing: list[str] = []
+
+    def further(config: Config) -> list[str]:
+        missing.extend(missing_files(config))
+        return config_problems(config)
+
+    try:
+        return compose(request, further)
+    except ConfigError as error:
+        raise ConfigError([*error.problems, *missing]) from None
+
+
+def missing_files(config: Config) -> list[str]:
+    """Return a line for each data file that cannot be used because it is not there or of an unknown kind."""
+    lines = []
+    with contextlib.suppress(ConfigError):
+        files = resolve_files(config.data, folder=Path.cwd())
+        for source in files.sources.values():
+            try:
+                if isinstance(source, FileSource):  # whether the hub has a data set is not asked here
+                    source.check()
+            except DataError as error:
+                lines.append(f"{error.message} {error.hint}")
+    return lines
+
+
+def config_problems(config: Config) -> list[str]:
+    """Return what the schema cannot know to be wrong: plugins, metrics, the model and the files of the data."""
+    problems = [*settings_problems(config.metrics, other_names=NOT_SCORES), *model_problems(config.model)]
+    try:
+        resolve_files(config.data, folder=Path.cwd())
+    except ConfigError as error:
+        problems += error.problems
+    return problems
+
+
+def settle_config(config: Config, choice: ModelChoice | None = None) -> Settled:
+    """Settle a configuration that was composed before, such as a saved one."""
+    problems = config_problems(config)
+    if problems:
+        raise ConfigError(problems)
+    choice = choice or choose_checkpoint(config.model)
+    files = resolve_files(config.data, folder=Path.cwd())
+    model = dataclasses.replace(config.model, checkpoint=choice.checkpoint, architecture=choice.architecture)  # type: ignore[arg-type]
+    files.check()
+    data = files.settled(config.data)
+    reasons = {"model": choice.reason, "data": files.reason}
+    return Settled(dataclasses.replace(config, model=model, data=data), choice, reasons)
+
+
+def check_names(config: Config) -> None:
+    """Check the names of plugins and metrics, which the schema cannot know.
+
+    Raises:
+        ConfigError: an unknown scorer or metric, with the nearest name.
+    """
+    problems = settings_problems(config.metrics, other_names=NOT_SCORES)
+    if problems:
+        raise ConfigError(problems)

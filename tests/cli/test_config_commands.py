@@ -1,0 +1,234 @@
+"""`dlgsum config`: what is set, by what, what it means, what is wrong, and what differs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dlgsum.config.explain import leaves
+from dlgsum.config.groups import packaged_conf
+from dlgsum.config.schema import key_names
+from tests.cli.test_start_up import run
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+SEVEN = """\
+training:
+  learning_rat: 3e-5
+  fp16: true
+  eval_strategy: steps
+  eval_steps: 300
+  save_strategy: steps
+  save_steps: 500
+  per_device_train_batch_size: 16
+  effective_batch_size: 50
+general:
+  device: cpu
+generation:
+  max_length: 200
+metrics:
+  best: rouge_combined
+model:
+  architecture: t5
+  checkpoint: paust/pko-t5-base
+"""
+
+
+class TestValidate:
+    def test_seven_mistakes_make_one_report_of_seven_lines(self, tmp_path: Path):
+        write(tmp_path / "seven.yaml", SEVEN)
+        code, out, err, heavy = run("config", "validate", "seven.yaml", folder=tmp_path)
+        assert (code, err, heavy) == (2, "", "")
+        title, *lines = out.splitlines()
+        assert title == "seven.yaml: not valid"
+        assert len(lines) == 7
+        for part in (
+            "training.learning_rat: there is no such setting; did you mean training.learning_rate? (from seven.yaml:2)",
+            "fp16 needs a GPU",
+            "T5 overflows in fp16",
+            "evaluations (every 300 steps) and checkpoints (every 500 steps) do not meet",
+            "effective_batch_size=50 is not divisible",
+            "generation.max_length=200 is above tokenizer.decoder_max_len=128",
+            "metrics.best=rouge_combined: no such metric",
+        ):
+            assert sum(part in line for line in lines) == 1, part
+
+    def test_training_gives_the_same_report(self, tmp_path: Path):
+        write(tmp_path / "seven.yaml", SEVEN)
+        code, _, err, heavy = run("train", "--config", "seven.yaml", folder=tmp_path)
+        assert (code, heavy) == (2, "")
+        assert err.splitlines()[0] == "error: 7 problems in the configuration:"
+        assert len(err.splitlines()) == 8
+
+    def test_several_files_with_overrides(self, tmp_path: Path):
+        write(tmp_path / "good.yaml", "training: {learning_rate: 3e-5}\n")
+        write(tmp_path / "나쁜.yaml", "training: {learning_rate: -1}\n")
+        code, out, _, _ = run("config", "validate", "good.yaml", "나쁜.yaml", "general.seed=x", folder=tmp_path)
+        assert code == 2
+        assert "good.yaml: not valid\n  • general.seed=x: must be a whole number (from the command line)\n" in out
+        assert "나쁜.yaml: not valid" in out and "(from 나쁜.yaml:1)" in out
+        code, out, _, _ = run("config", "validate", "good.yaml", folder=tmp_path)
+        assert (code, out) == (0, "good.yaml: valid\n")
+
+    def test_without_files_the_environment_is_checked(self, tmp_path: Path):
+        assert run("config", "validate", folder=tmp_path)[:2] == (0, "the configuration: valid\n")
+        code, out, _, _ = run("config", "validate", folder=tmp_path, BATCH_SIZE="0")
+        assert code == 2 and "environment variable BATCH_SIZE" in out
+
+    def test_missing_data_files_have_their_own_exit_code(self, tmp_path: Path):
+        settings = "data: {source: csv, train: none.csv, validation: neither.csv}\n"
+        write(tmp_path / "a.yaml", settings)
+        code, out, _, _ = run("config", "validate", "a.yaml", folder=tmp_path)
+        assert code == 3
+        assert "none.csv does not exist" in out and "neither.csv does not exist" in out
+        # Beside a wrong setting they are in the same report.
+        write(tmp_path / "b.yaml", settings + "general: {seed: -1}\n")
+        code, out, _, _ = run("config", "validate", "b.yaml", folder=tmp_path)
+        assert (code, len(out.splitlines())) == (2, 4)
+
+    def test_a_file_that_is_not_there(self, tmp_path: Path):
+        code, out, _, _ = run("config", "validate", "none.yaml", folder=tmp_path)
+        assert (code, out) == (2, "none.yaml: not valid\n  • none.yaml: there is no such file\n")
+
+    def test_a_buried_group_is_a_warning(self, tmp_path: Path):
+        write(tmp_path / "a.yaml", "metrics: {scorer: char}\n")
+        code, out, err, _ = run("config", "validate", "a.yaml", "metrics=kiwi", folder=tmp_path)
+        assert (code, err) == (0, "")
+        assert "warning: metrics=kiwi has no effect" in out
+
+    def test_json(self, tmp_path: Path):
+        write(tmp_path / "a.yaml", "training: {learning_rate: x}\n")
+        code, out, _, _ = run("config", "validate", "a.yaml", "--json", folder=tmp_path)
+        told = json.loads(out)
+        assert (code, told["valid"], told["files"][0]["valid"]) == (2, False, False)
+        assert told["files"][0]["problems"] == ["training.learning_rate=x: must be a number (from a.yaml:1)"]
+
+    @pytest.mark.parametrize("path", sorted(packaged_conf().glob("experiment/*.yaml")), ids=lambda path: path.stem)
+    def test_every_shipped_experiment_is_valid(self, tmp_path: Path, path: Path):
+        code, out, _, _ = run("config", "validate", f"experiment={path.stem}", folder=tmp_path)
+        assert (code, out) == (0, "the configuration: valid\n")
+
+
+class TestOrigin:
+    def test_each_value_says_what_set_it_and_what_it_overrode(self, tmp_path: Path):
+        write(tmp_path / "mine.yaml", "# mine\ntraining:\n  learning_rate: 1e-4\n  weight_decay: 0.1\n")
+        code, out, _, heavy = run(
+            "config", "show", "--origin", "--json", "--config", "mine.yaml", "model=kobart",
+            "training.weight_decay=0.2",
+            folder=tmp_path, LEARNING_RATE="2e-4",
+        )  # fmt: skip
+        assert (code, heavy) == (0, "")
+        settings = {it["key"]: it for it in json.loads(out)["settings"]}
+        assert set(settings) == set(leaves())
+
+        def history(key: str) -> list[tuple[object, str, int | None]]:
+            return [(it["value"], it["set_by"]["name"], it["set_by"]["line"]) for it in settings[key]["history"]]
+
+        first, *rest = history("training.learning_rate")
+        assert first[:2] == (3e-5, "dlgsum/conf/model/kobart.yaml")
+        assert rest == [(1e-4, "mine.yaml", 3), ("2e-4", "LEARNING_RATE", None)]
+        assert history("training.weight_decay") == [
+            (0.1, "mine.yaml", 4), (0.2, "training.weight_decay=0.2", None)
+        ]  # fmt: skip
+        assert history("training.adam_beta1") == []
+
+    def test_the_table(self, tmp_path: Path):
+        code, out, _, _ = run(
+            "config", "show", "--origin", "--changed", "model=kobart_mini", "general.seed=7", folder=tmp_path
+        )
+        assert code == 0
+        (line,) = [line for line in out.splitlines() if "general.seed" in line]
+        assert "7" in line and "argument general.seed=7" in line and "42 (default)" in line
+        assert "training.adam_epsilon" not in out
+        (line,) = [line for line in out.splitlines() if "data.source" in line]
+        assert "settled: no data.train is set" in line
+
+    def test_what_was_settled_says_so(self, tmp_path: Path):
+        _, out, _, _ = run("config", "show", "--origin", "--json", folder=tmp_path)
+        settings = {it["key"]: it for it in json.loads(out)["settings"]}
+        assert settings["data.source"]["value"] == "sample"
+        assert settings["data.source"]["history"][-1]["set_by"]["kind"] == "choice"
+        assert settings["model.checkpoint"]["value"] == "kobart_mini"
+
+
+class TestExplain:
+    def test_a_setting(self, tmp_path: Path):
+        code, out, _, heavy = run("config", "explain", "training.learning_rate", "model=kobart", folder=tmp_path)
+        assert (code, heavy) == (0, "")
+        for part in ("Peak learning rate.", "number", "above 0 and below 10", "5e-05", "3e-05", "kobart.yaml:"):
+            assert part in out
+
+    def test_an_enumeration_lists_its_values(self, tmp_path: Path):
+        _, out, _, _ = run("config", "explain", "training.batching", folder=tmp_path)
+        assert "one of samples, tokens, random" in out
+
+    def test_a_section_and_a_group(self, tmp_path: Path):
+        code, out, _, _ = run("config", "explain", "generation", folder=tmp_path)
+        assert code == 0
+        assert "generation=beam4" in out and "Four beams" in out
+        assert "generation.num_beams" in out and "whole number at least 1 and at most 64" in out
+
+    def test_a_group_without_a_section(self, tmp_path: Path):
+        code, out, _, _ = run("config", "explain", "experiment", folder=tmp_path)
+        assert code == 0 and "experiment=baseline" in out and "The competition baseline" in out
+
+    def test_own_files_are_listed(self, tmp_path: Path):
+        write(tmp_path / "conf/training/mine.yaml", "# 우리 팀의 설정\nweight_decay: 0.2\n")
+        _, out, _, _ = run("config", "explain", "training", folder=tmp_path)
+        assert "training=mine" in out and "우리 팀의 설정" in out
+
+    def test_a_typo(self, tmp_path: Path):
+        code, out, err, heavy = run("config", "explain", "training.learning_rat", folder=tmp_path)
+        assert (code, out, heavy) == (2, "", "")
+        assert "did you mean training.learning_rate?" in err
+
+    def test_every_setting_can_be_explained(self, tmp_path: Path):
+        sections = {name.rpartition(".")[0] for name in key_names()} - {""}
+        for section in sorted(sections):
+            _, out, _, _ = run("config", "explain", section, "--json", folder=tmp_path)
+            for it in json.loads(out)["settings"]:
+                assert it["help"] and it["type"] and "<class" not in it["type"] and "typing" not in it["type"], it
+
+
+class TestDiff:
+    def test_defaults_and_an_experiment(self, tmp_path: Path):
+        code, out, _, heavy = run("config", "diff", "defaults", "baseline", "--json", folder=tmp_path)
+        assert (code, heavy) == (0, "")
+        found = {it["key"]: (it["left"], it["right"]) for it in json.loads(out)["differences"]}
+        assert found["training.learning_rate"] == (5e-5, 1e-5)
+        assert found["metrics.scorer"] == ("kiwi", "pltrdy")
+        assert "general.seed" not in found
+
+    def test_files_with_their_lines(self, tmp_path: Path):
+        write(tmp_path / "a.yaml", "general: {seed: 1}\n")
+        write(tmp_path / "b.yaml", "\ngeneral: {seed: 2}\n")
+        code, out, err, _ = run("config", "diff", "a.yaml", "b.yaml", folder=tmp_path, BATCH_SIZE="3")
+        assert code == 0 and "1 setting differs" in err
+        (line,) = [line for line in out.splitlines() if "general.seed" in line]
+        assert "a.yaml:1" in line and "b.yaml:2" in line
+
+    def test_the_same(self, tmp_path: Path):
+        code, out, _, _ = run("config", "diff", "defaults", "general.seed=42", folder=tmp_path)
+        assert (code, out) == (0, "defaults and general.seed=42 are the same configuration.\n")
+
+    def test_a_run(self, tmp_path: Path):
+        folder = tmp_path / "outputs/experiments/20260101_000000_abc12345"
+        write(folder / "config.yaml", "general: {seed: 5}\n")
+        (folder / "models/best_model").mkdir(parents=True)
+        code, out, _, _ = run("config", "diff", "latest", "defaults", folder=tmp_path)
+        assert code == 0 and "general.seed" in out
+
+    @pytest.mark.parametrize(
+        ("name", "part"), [("baselin", "Did you mean baseline?"), ("none.yaml", "there is no such file")]
+    )
+    def test_a_name_that_means_nothing(self, tmp_path: Path, name: str, part: str):
+        code, out, err, heavy = run("config", "diff", "defaults", name, folder=tmp_path)
+        assert (code, out, heavy) == (2, "", "")
+        assert part in err
