@@ -54,6 +54,8 @@ def evaluate(
     if output is not None:
         predict.check_output(output)
     split = recipe.read_data(data, trained)
+    for note in split.notes:
+        messages().print(f"{split.source}: {note}", markup=False)
     for skipped in split.skipped:
         messages().print(f"warning: row {skipped.id} skipped: {skipped.reason}", style="yellow", markup=False)
     with progress_bar("generating") as on_batch:

@@ -57,6 +57,8 @@ def predict(
         raise UsageError("--index adds a column, so it goes with CSV only")
     if file is not None and str(file) != "-":
         split = recipe.read_input(file, trained)
+        for note in split.notes:
+            messages().print(f"{file}: {note}", markup=False)
         for skipped in split.skipped:
             messages().print(f"warning: row {skipped.id}: {skipped.reason}", style="yellow", markup=False)
     else:

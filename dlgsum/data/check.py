@@ -107,6 +107,7 @@ def _report(part: Split, tally: Tally, sides: tuple[SideReport, SideReport] | No
         name=part.name,
         source=part.source,
         rows=tally.rows,
+        notes=list(part.notes),
         skipped=_skipped(part.skipped, tally.rows),
         cleaning=dict(part.cleaning),
         counts={

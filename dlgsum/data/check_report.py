@@ -121,6 +121,7 @@ class SplitReport:
 
     Attributes:
         rows: the usable rows; every share in ``counts`` is of these.
+        notes: what was decided when the file was read, such as its encoding.
         skipped: reason (its numbers written as N) to the rows left out; shares are of all rows of the file.
         cleaning: cleaning step to the texts it changed.
         counts: each kind of ``dlgsum.data.check.KINDS`` to the rows that have it, also where none has.
@@ -138,6 +139,7 @@ class SplitReport:
     name: str
     source: str
     rows: int
+    notes: list[str]
     skipped: dict[str, Noted]
     cleaning: dict[str, int]
     counts: dict[str, Noted]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dlgsum.core.errors import DataError
-from dlgsum.data.tables import LONGEST_CELL, inert, plain
-from dlgsum.data.text_files import check_file, open_text
+from dlgsum.data.tables import Watch, csv_line, csv_rows, inert, jsonl_rows, no_parquet, plain
+from dlgsum.data.text_files import check_file
 
 Write = Callable[[Any], None]
 Progress = Callable[[int, int], None]
-_EACH = 500  # rows between two calls of a progress function
+_EACH = 500  # rows of Parquet read at once
 _MB = 10**6
 
 
@@ -51,6 +47,12 @@ class RawFile(ABC):
     def writer(self, path: Path) -> Any:
         """Open a new file of this format: a context manager that gives a function to write one row."""
 
+    def _watch(self, progress: Progress | None) -> Watch | None:
+        if progress is None:
+            return None
+        size = self.path.stat().st_size // _MB
+        return lambda stream: progress(stream.buffer.tell() // _MB, size)
+
 
 def raw_file(path: Path, encoding: str, texts: Collection[str]) -> RawFile:
     """Return the file, by its ending; see ``RawFile``.
@@ -73,29 +75,13 @@ class _Fields(RawFile):
         self._header: list[str] = []
 
     def rows(self, progress: Progress | None = None) -> Iterator[tuple[Mapping[str, Any], Any]]:
-        csv.field_size_limit(LONGEST_CELL)
-        with open_text(self.path, self.encoding) as (stream, _):
-            reader = csv.reader(stream, delimiter=self._delimiter, strict=True)
-            header: list[str] | None = None
-            line = 1
-            try:
-                for number, fields in enumerate(reader):
-                    line = reader.line_num + 1
-                    if progress is not None and number % _EACH == 0:
-                        _tell(progress, self.path, stream)
-                    if not fields:
-                        continue
-                    if header is None:
-                        self._header = fields
-                        header = [name.strip() for name in fields]
-                    else:
-                        cells = dict(zip(header, fields, strict=False))
-                        yield cells | {name: plain(cells[name]) for name in self.texts & cells.keys()}, fields
-            except csv.Error as error:
-                raise DataError(
-                    f"{self.path} has broken quoting in the row that begins on line {line:,}: {error}.",
-                    'Put text with commas, quotes or newlines in "double quotes", and double each quote inside it.',
-                ) from error
+        rows = csv_rows(self.path, self.encoding, self._delimiter, self._watch(progress))
+        next(rows)  # about the encoding
+        _, self._header = next(rows, (0, []))
+        header = [name.strip() for name in self._header]
+        for _, fields in rows:
+            cells = dict(zip(header, fields, strict=False))
+            yield cells | {name: plain(cells[name]) for name in self.texts & cells.keys()}, fields
 
     @contextmanager
     def writer(self, path: Path) -> Iterator[Write]:
@@ -103,15 +89,10 @@ class _Fields(RawFile):
             texts = {place for place, name in enumerate(self._header) if name.strip() in self.texts}
 
             def write(fields: list[str]) -> None:
-                buffer = io.StringIO()
-                # With this line end, cells that hold either of its characters are quoted; it is not what is written.
-                writer = csv.writer(buffer, delimiter=self._delimiter, lineterminator="\r\n")
-                writer.writerow(
-                    [inert(plain(field)) if place in texts else field for place, field in enumerate(fields)]
-                )
-                stream.write(buffer.getvalue()[:-2] + "\n")
+                cells = (inert(plain(field)) if place in texts else field for place, field in enumerate(fields))
+                stream.write(csv_line(cells, self._delimiter))
 
-            write([*self._header])
+            stream.write(csv_line(self._header, self._delimiter))
             yield write
 
 
@@ -119,19 +100,8 @@ class _Lines(RawFile):
     """JSON lines: the line itself is copied."""
 
     def rows(self, progress: Progress | None = None) -> Iterator[tuple[Mapping[str, Any], Any]]:
-        with open_text(self.path, self.encoding, newline="\n") as (stream, _):
-            for number, text in enumerate(stream, start=1):
-                if progress is not None and number % _EACH == 0:
-                    _tell(progress, self.path, stream)
-                if not text.strip():
-                    continue
-                try:
-                    cells = json.loads(text, parse_constant=lambda _: None)
-                except (ValueError, RecursionError) as error:
-                    raise DataError(f"{self.path} has no valid JSON on line {number:,}: {error}.") from error
-                if not isinstance(cells, dict):
-                    kind = type(cells).__name__
-                    raise DataError(f"{self.path} has a JSON {kind} on line {number:,}; an object is wanted.")
+        for line, text, cells in jsonl_rows(self.path, self.encoding, self._watch(progress)):
+            if line:
                 yield cells, text.rstrip("\r\n")
 
     @contextmanager
@@ -162,7 +132,7 @@ class _Parquet(RawFile):
                     if progress is not None:
                         progress(size * done // total, size)
         except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.path} cannot be read as Parquet: {error}.", "Write the file again.") from error
+            raise no_parquet(self.path, error) from error
 
     @contextmanager
     def writer(self, path: Path) -> Iterator[Write]:
@@ -186,7 +156,3 @@ class _Parquet(RawFile):
 
             yield write
             flush()
-
-
-def _tell(progress: Progress, path: Path, stream: Any) -> None:
-    progress(stream.buffer.tell() // _MB, path.stat().st_size // _MB)

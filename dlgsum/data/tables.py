@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,7 +19,9 @@ from dlgsum.data.text_files import check_file, explained_access, open_text
 
 # Without a limit, one quote that is never closed would take the rest of a huge file into memory.
 LONGEST_CELL = 2**24
+WATCHED_ROWS = 500
 _BATCH_ROWS = 1000
+Watch = Callable[[TextIO], None]
 _RUN_AS_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _KEPT_AS_TEXT = re.compile(r"'+[=+\-@\t\r]")
 
@@ -35,6 +38,14 @@ def inert(text: str) -> str:
 def plain(text: str) -> str:
     """Return the text that ``inert`` was given."""
     return text[1:] if _KEPT_AS_TEXT.match(text) else text
+
+
+def csv_line(fields: Iterable[str], delimiter: str = ",") -> str:
+    """Return a row as CSV, with as few quotes as can be, ended by a newline."""
+    buffer = io.StringIO()
+    # With this line end, cells that hold either of its characters are quoted; it is not what is written.
+    csv.writer(buffer, delimiter=delimiter, lineterminator="\r\n").writerow(fields)
+    return buffer.getvalue()[:-2] + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,30 +116,38 @@ def not_empty(name: str, table: Table) -> Table:
 
 
 def _read_csv(path: Path, encoding: str, delimiter: str) -> Table:
-    parsed = _csv_rows(path, encoding, delimiter)
+    parsed = csv_rows(path, encoding, delimiter)
     _, note = next(parsed)  # the file is open and decodes
-    _, header = next(parsed, (0, []))
+    _, first = next(parsed, (0, []))
+    header = [name.strip() for name in first]
     _check_header(path, header)
     columns = tuple(name for name in header if name)
     records = (_csv_record(line, header, fields) for line, fields in parsed)
     return Table(columns, records, delimiter, inert=True, notes=(note[0],) if note else ())
 
 
-def _csv_rows(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield a note about the encoding as row 0, the header, and the rows with the lines on which they begin."""
+def csv_rows(path: Path, encoding: str, delimiter: str, watch: Watch | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Yield a note about the encoding as row 0, the header, and the rows with the lines on which they begin.
+
+    Args:
+        watch: called with the stream every so many rows; for showing how far it has been read.
+
+    Raises:
+        DataError: the file cannot be read, or its quoting is broken (with the lines).
+    """
     csv.field_size_limit(LONGEST_CELL)
     with open_text(path, encoding) as (stream, note):
         yield 0, [note] if note else []
         lines = _Lines(stream)
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
-        headed = False
         try:
-            for fields in reader:
+            for number, fields in enumerate(reader):
+                if watch is not None and number % WATCHED_ROWS == 0:
+                    watch(stream)
                 begun = lines.begun
                 lines.begin_row()
                 if fields:
-                    yield begun, fields if headed else [name.strip() for name in fields]
-                    headed = True
+                    yield begun, fields
         except csv.Error as error:
             raise broken_quoting(path, lines.row, lines.begun, delimiter, str(error)) from error
 
@@ -181,10 +200,28 @@ def _read_jsonl(path: Path, encoding: str) -> Table:
 
 
 def _jsonl_records(path: Path, encoding: str, notes: list[str]) -> Iterator[Record]:
+    for line, note, value in jsonl_rows(path, encoding):
+        if line:
+            yield Record(line, value)
+        elif note:
+            notes.append(note)
+
+
+def jsonl_rows(path: Path, encoding: str, watch: Watch | None = None) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Yield a note about the encoding as line 0, then number, text and object of each line that is not blank.
+
+    Args:
+        watch: as for ``csv_rows``.
+
+    Raises:
+        DataError: the file cannot be read, or a line is no JSON object.
+    """
     # Only this line end: U+2028 may stand unescaped inside a JSON text.
     with open_text(path, encoding, newline="\n") as (stream, note):
-        notes += [note] if note else []
+        yield 0, note or "", {}
         for line, content in enumerate(stream, start=1):
+            if watch is not None and line % WATCHED_ROWS == 0:
+                watch(stream)
             if not content.strip():
                 continue
             try:
@@ -198,7 +235,7 @@ def _jsonl_records(path: Path, encoding: str, notes: list[str]) -> Iterator[Reco
                     f"{path} has a JSON {type(value).__name__} on line {line:,}; an object is wanted.",
                     _JSONL_HINT,
                 )
-            yield Record(line, value)
+            yield line, content, value
 
 
 def _read_parquet(path: Path) -> Table:
@@ -210,13 +247,13 @@ def _read_parquet(path: Path) -> Table:
             batches = file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False)
             yield from batch_records(batch.to_pylist() for batch in batches)
         except (pa.ArrowException, OSError) as error:
-            raise _no_parquet(path, error) from error
+            raise no_parquet(path, error) from error
 
     try:
         with explained_access(path), path.open("rb"):
             file = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
     except pa.ArrowException as error:
-        raise _no_parquet(path, error) from error
+        raise no_parquet(path, error) from error
     _check_header(path, list(file.schema_arrow.names))
     return Table(tuple(name for name in file.schema_arrow.names if name), records())
 
@@ -227,7 +264,8 @@ def batch_records(batches: Iterable[Iterable[dict[str, Any]]]) -> Iterator[Recor
         yield Record(number, cells)
 
 
-def _no_parquet(path: Path, error: Exception) -> DataError:
+def no_parquet(path: Path, error: Exception) -> DataError:
+    """Return the error of a file that is not the Parquet that its name says."""
     reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     return DataError(f"{path} cannot be read as Parquet: {reason}.", "Write the file again, or name another one.")
 

@@ -53,6 +53,9 @@ def show_report(report: DataReport, console: Console, *, compact: bool = False) 
         _tags(console, report)
         _histogram(console, report, "Tokens of a dialogue", lambda split: split.source_tokens)
         _histogram(console, report, "Tokens of a summary", lambda split: split.target_tokens)
+    for split in report.splits:
+        for note in split.notes:
+            console.print(f"{split.name}: {note}", markup=False)
     shown = [finding for finding in report.findings if not compact or finding.level == "warning"]
     for finding in shown:
         _show(console, finding)

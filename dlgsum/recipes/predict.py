@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from dlgsum.core.files import dumps, write_text_atomic
 from dlgsum.data.clean import clean
 from dlgsum.data.rows import Dialogue, Split, make_split
 from dlgsum.data.sources import load_file
-from dlgsum.data.tables import inert
+from dlgsum.data.tables import csv_line, inert
 from dlgsum.recipes.use import TrainedModel, load_model
 
 FORMATS = (".csv", ".jsonl")
@@ -86,12 +84,10 @@ def render(rows: Sequence[Dialogue], texts: Sequence[str], *, suffix: str, index
     """
     if suffix == ".jsonl":
         return "".join(dumps({id_name: row.id, "summary": text}) + "\n" for row, text in zip(rows, texts, strict=True))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*([""] if index else []), id_name, "summary"])
+    lines = [csv_line([*([""] if index else []), id_name, "summary"])]
     for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
-        writer.writerow([*([str(number)] if index else []), row.id, inert(text)])
-    return buffer.getvalue()
+        lines.append(csv_line([*([str(number)] if index else []), row.id, inert(text)]))
+    return "".join(lines)
 
 
 def write_predictions(output: Path, rows: Sequence[Dialogue], texts: Sequence[str], *, index: bool) -> None:

@@ -152,7 +152,7 @@ class ShowProgress(TrainerCallback):
         if evaluation is None:
             return
         show: Callable[..., None] = self._console.print
-        for row, text in list(zip(evaluation.split.rows, evaluation.texts, strict=True))[: self._samples]:
+        for row, text in zip(evaluation.split.rows[: self._samples], evaluation.texts, strict=False):
             lines = row.dialogue.splitlines()
             show(
                 f"  dialogue    {lines[0] if lines else ''} … ({len(lines)} turns, {row.id})", style="dim", markup=False
