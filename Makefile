@@ -44,7 +44,9 @@ fmt: install ## Format, and fix what can be fixed
 check: lint type test ## What CI runs
 
 bench: install ## Benchmarks: ratios against the obvious alternative, in one run
-	$(BIN)/python scripts/benchmarks/training.py $(ARGS)
+	$(BIN)/python scripts/benchmarks/training.py
+	$(BIN)/python scripts/benchmarks/tokenizing.py
+	$(BIN)/python scripts/benchmarks/completion.py
 
 sample: install ## Make the bundled dialogues again (same seed, same bytes)
 	$(BIN)/python scripts/make_sample_data.py

@@ -103,6 +103,7 @@ def explain(
     from dlgsum.config.explain import group_files, section_help
     from dlgsum.config.groups import group_options, search_path
     from dlgsum.config.schema import key_names
+    from dlgsum.recipes.configurations import with_metric_names
 
     key = key.rstrip(".")  # completion ends a section with a dot
     asked = request(overrides, config, config_dir)
@@ -112,6 +113,7 @@ def explain(
     files = group_files(folders, key, groups[key]) if key in groups else {}
     # A group such as `experiment` has no section of its own.
     found = explain_key(key, composition.config, composition.history) if not files or key in key_names() else []
+    found = with_metric_names(found, composition.config)
     if as_json:
         chosen = composition.groups.get(key)
         print_json({"key": key, "files": files, "chosen": chosen, "settings": [_as_dict(it) for it in found]})
@@ -221,6 +223,7 @@ def _show_setting(it: Explanation) -> None:
         "": it.help,
         "type": it.type,
         "range": it.range,
+        "one of": "" if "one of" in it.type or it.type == "true or false" else ", ".join(it.choices),
         "default": _yaml(it.default),
         "now": f"{_yaml(it.value)}  ({_set_by(it)})",
         "instead of": "; ".join(_overridden(it)),

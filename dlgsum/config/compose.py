@@ -150,8 +150,9 @@ def _read_file(request: Request, options: Mapping[str, list[str]]) -> _File:
         migration = migrate(content)
         logger.warning(notice(migration, name))
         content = migration.as_file()
-        # A key is where the old one it came from is; lines are those of the old file.
-        lines = {change.new: lines[change.old] for change in migration.changes if lines and change.old in lines}
+        # Lines are those of the old file: a key stands where the one stood that it came from.
+        old = lines or {}
+        lines = {it.new.partition("=")[0]: old[it.old] for it in migration.changes if it.old in old}
     content = laid_over(content, request.values)
     groups: dict[str, str] = {}
     listed = content.pop("defaults", None) or []

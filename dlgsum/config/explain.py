@@ -13,9 +13,11 @@ from dlgsum.config.groups import find
 from dlgsum.config.origin import Setting
 from dlgsum.config.schema import Config, defaults, key_names
 from dlgsum.config.validate import unknown_key
+from dlgsum.core import plugins
 from dlgsum.core.errors import ConfigError
 
 _LIMITS = {"gt": "above {}", "ge": "at least {}", "lt": "below {}", "le": "at most {}", "min_length": "not empty"}
+_PLUGINS = {"metrics.scorer": "scorers"}  # settings that name a plugin
 _TYPES = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false", "NoneType": "null"}
 
 
@@ -96,7 +98,7 @@ def _explanation(key: str, config: Config, history: tuple[Setting, ...]) -> Expl
         help=str(field.description or ""),
         type=_in_words(kind),
         range=" and ".join(_limits(field)),
-        choices=tuple(_choices(kind)),
+        choices=plugins.names(_PLUGINS[key]) if key in _PLUGINS else tuple(_choices(kind)),
         default=value_of(defaults(), key),
         value=value_of(config, key),
         history=history,

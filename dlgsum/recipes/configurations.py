@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlgsum.config.compose import Composition, compose
+from dlgsum.config.explain import Explanation
 from dlgsum.config.groups import group_options, search_path
 from dlgsum.config.request import Request
+from dlgsum.config.schema import Config
 from dlgsum.core.errors import ConfigError, DataError, UsageError, nearest
 from dlgsum.core.files import is_file
 from dlgsum.core.log import gathered_warnings
+from dlgsum.metrics.suite import known_metric_names
 from dlgsum.recipes import wiring
 from dlgsum.recipes.settle import compose_checked, missing_files
+from dlgsum.recipes.wiring import NOT_SCORES
 from dlgsum.tracking.run import find_run
 
 DEFAULTS = "defaults"
@@ -66,6 +70,12 @@ def check_all(files: Sequence[Path], request: Request) -> list[Verdict]:
     if not files:
         return [check(request, "the configuration" if request.file is None else str(request.file))]
     return [check(dataclasses.replace(request, file=path), str(path)) for path in files]
+
+
+def with_metric_names(settings: Sequence[Explanation], config: Config) -> list[Explanation]:
+    """Add to ``metrics.best`` the metrics that these settings give, which the schema cannot know."""
+    names = (*known_metric_names(config.metrics), *NOT_SCORES)
+    return [dataclasses.replace(it, choices=names) if it.key == "metrics.best" else it for it in settings]
 
 
 def named(name: str, config_dir: Path | None) -> Composition:

@@ -48,6 +48,7 @@ class Result:
         peak_mb: most memory of the process and its children together.
         start_mb: memory before the first row.
         tokens: source tokens of all rows, which must be the same for all.
+        tokenizing: the part of ``seconds`` after all rows were read and cleaned; 0 where the two are mixed.
     """
 
     variant: str
@@ -58,6 +59,7 @@ class Result:
     peak_mb: float
     start_mb: float
     tokens: int
+    tokenizing: float = 0.0
 
     @property
     def speed(self) -> float:
@@ -116,7 +118,8 @@ def load_layout(folder: Path) -> Any:
     return SummaryTokenizer(prepared, settings)
 
 
-Job = Callable[[Path, Path, int], tuple[int, int]]
+Done = tuple[int, int, float]  # rows, source tokens, seconds of tokenizing alone (0: not to be told apart)
+Job = Callable[[Path, Path, int], Done]
 
 
 def ours() -> Job:
@@ -125,11 +128,12 @@ def ours() -> Job:
     from dlgsum.data.encode import encode_split
     from dlgsum.data.sources import FileSource, load_source
 
-    def run(path: Path, folder: Path, processes: int) -> tuple[int, int]:
+    def run(path: Path, folder: Path, processes: int) -> Done:
         encoder, data = load_layout(folder / "tokenizer"), Data(cleaning=list(STEPS))
         split = load_source(FileSource(path), data, name="train", need_summary=True, spool=folder / "spool")
+        read = time.perf_counter()
         encoded = encode_split(split, encoder, cache_dir=folder / "cache", processes=processes)
-        return len(encoded), int(encoded.source_lengths.sum())
+        return len(encoded), int(encoded.source_lengths.sum()), time.perf_counter() - read
 
     return run
 
@@ -143,7 +147,7 @@ def with_datasets() -> Job:
 
     datasets.disable_progress_bars()
 
-    def run(path: Path, folder: Path, processes: int) -> tuple[int, int]:
+    def run(path: Path, folder: Path, processes: int) -> Done:
         layout = load_layout(folder / "tokenizer").portable()
 
         def encode(batch: dict[str, list[str]]) -> dict[str, list[list[int]]]:
@@ -156,7 +160,7 @@ def with_datasets() -> Job:
         many = processes if processes > 1 else None
         encoded = rows.map(encode, batched=True, num_proc=many, remove_columns=rows.column_names)
         lengths = pc.list_value_length(encoded.data.column("input_ids"))
-        return len(encoded), int(pc.sum(lengths).as_py())
+        return len(encoded), int(pc.sum(lengths).as_py()), 0.0
 
     return run
 
@@ -167,13 +171,13 @@ def with_pandas() -> Job:
 
     from dlgsum.data.clean import clean
 
-    def run(path: Path, folder: Path, processes: int) -> tuple[int, int]:
+    def run(path: Path, folder: Path, processes: int) -> Done:
         layout = load_layout(folder / "tokenizer").portable()
         frame = pandas.read_csv(path)
         sources = layout.encode_sources([clean(text, STEPS)[0] for text in frame["dialogue"].tolist()])
         targets = layout.encode_targets([clean(text, STEPS)[0] for text in frame["summary"].tolist()])
         assert len(sources) == len(targets)
-        return len(sources), sum(map(len, sources))
+        return len(sources), sum(map(len, sources)), 0.0
 
     return run
 
@@ -187,9 +191,9 @@ def run_here(variant: str, path: Path, folder: Path, processes: int) -> None:
     load_layout(folder / "tokenizer")  # imports, which every program needs once
     start_mb = resident_mb([os.getpid()])
     started, worked = time.perf_counter(), cpu_seconds()
-    rows, tokens = job(path, folder, processes)
+    rows, tokens, tokenizing = job(path, folder, processes)
     taken = {"seconds": time.perf_counter() - started, "cpu_seconds": cpu_seconds() - worked}
-    print(json.dumps({"rows": rows, "tokens": tokens, "start_mb": start_mb, **taken}))
+    print(json.dumps({"rows": rows, "tokens": tokens, "tokenizing": tokenizing, "start_mb": start_mb, **taken}))
 
 
 def cpu_seconds() -> float:
@@ -257,9 +261,10 @@ def compare(options: argparse.Namespace, folder: Path, say: Callable[[str], None
     jobs += [("ours", options.processes[-1], quarter)] if "ours" in options.only else []
     for variant, processes, path in jobs:
         results.append(result := measure(variant, path, folder, processes))
+        tokenizing = f"(tokenizing {result.tokenizing:.1f} s) " if result.tokenizing else ""
         say(
             f"{result.name:<12} {result.rows:>9,} rows {result.seconds:8.1f} s {result.cpu_seconds:8.1f} CPU s "
-            f"{result.speed:8,.0f} rows/s {result.peak_mb:8,.0f} MB at most ({result.start_mb:,.0f} MB before)"
+            f"{result.speed:8,.0f} rows/s {tokenizing}{result.peak_mb:8,.0f} MB at most ({result.start_mb:,.0f} MB before)"
         )
     return results
 
@@ -273,6 +278,8 @@ def ratios(results: Sequence[Result], rows: int) -> dict[str, float]:
         first = whole.get(f"{result.variant}/1")
         if first is not None and result.processes > 1:
             found[f"speed {name} : {first.name}"] = result.speed / first.speed
+            if first.tokenizing:
+                found[f"speed of tokenizing alone {name} : {first.name}"] = first.tokenizing / result.tokenizing
             # What a process adds where each has a core of its own.
             found[f"CPU time {name} : {first.name}"] = result.cpu_seconds / first.cpu_seconds
         mine = whole.get(f"ours/{result.processes}")

@@ -169,6 +169,12 @@ class TestExplain:
         _, out, _, _ = run("config", "explain", "training.batching", folder=tmp_path)
         assert "one of samples, tokens, random" in out
 
+    def test_what_plugins_and_metrics_offer_is_listed(self, tmp_path: Path):
+        _, out, _, heavy = run("config", "explain", "metrics.scorer", folder=tmp_path)
+        assert "char, google, kiwi" in out and heavy == ""
+        _, out, _, heavy = run("config", "explain", "metrics.best", folder=tmp_path)
+        assert "rouge_combined_f1, bleu" in out and heavy == ""
+
     def test_a_section_and_a_group(self, tmp_path: Path):
         code, out, _, _ = run("config", "explain", "generation", folder=tmp_path)
         assert code == 0
@@ -232,3 +238,61 @@ class TestDiff:
         code, out, err, heavy = run("config", "diff", "defaults", name, folder=tmp_path)
         assert (code, out, heavy) == (2, "", "")
         assert part in err
+
+
+class TestMigrate:
+    OLD = Path(__file__).parents[1] / "config/legacy/baseline.yaml"
+
+    def test_the_new_file_gives_the_same_configuration(self, tmp_path: Path):
+        code, out, err, heavy = run("config", "migrate", str(self.OLD), "-o", "new.yaml", folder=tmp_path)
+        assert (code, heavy) == (0, "")
+        assert "general.model_name" in out and "model.checkpoint=digit82/kobart-summarization" in out
+        assert "warning: not carried: inference.result_path" in err and "new.yaml is written" in err
+        code, out, err, _ = run("config", "diff", str(self.OLD), "new.yaml", folder=tmp_path)
+        assert code == 0 and "are the same configuration" in out
+        assert "is in the competition baseline's format" in err
+
+    def test_on_the_fly_with_the_lines_of_the_old_file(self, tmp_path: Path):
+        for name in ("train", "dev", "test"):
+            write(tmp_path / f"data/{name}.csv", "fname,dialogue,summary\na,b,c\n")
+        folder = tmp_path / "code"
+        old = write(folder / "config.yaml", self.OLD.read_text(encoding="utf-8"))
+        code, out, err, _ = run("config", "show", "--origin", "--json", "--config", "config.yaml", folder=folder)
+        assert code == 0, err
+        assert err.startswith("warning: config.yaml is in the competition baseline's format; 41 of its keys")
+        assert "wandb.entity" in err and "dlgsum config migrate config.yaml" in err
+        settings = {it["key"]: it for it in json.loads(out)["settings"]}
+        lines = old.read_text(encoding="utf-8").splitlines()
+        for key, old_name in (
+            ("training.eval_strategy", "evaluation_strategy"), ("training.warmup_steps", "warmup_ratio"),
+            ("model.checkpoint", "model_name"), ("general.seed", "seed"), ("data.train", "data_path"),
+        ):  # fmt: skip
+            (origin,) = [it["set_by"] for it in settings[key]["history"] if it["set_by"]["name"] == "config.yaml"]
+            assert old_name in lines[origin["line"] - 1], key
+
+    def test_standard_output_is_the_file_alone(self, tmp_path: Path):
+        code, out, err, _ = run("config", "migrate", str(self.OLD), folder=tmp_path)
+        assert code == 0 and out.startswith("# @package _global_") and "→" in err
+        write(tmp_path / "conf/experiment/old.yaml", out)
+        code, out, _, _ = run("config", "diff", str(self.OLD), "experiment=old", folder=tmp_path)
+        assert "are the same configuration" in out
+
+    @pytest.mark.parametrize(
+        ("content", "part"),
+        [
+            (b"", "holds no settings"),
+            ("general: {model_name: 가}\n".encode("cp949"), "cp949"),
+            (b"- 1\n", "expected sections"),
+        ],
+    )
+    def test_files_that_cannot_be_migrated(self, tmp_path: Path, content: bytes, part: str):
+        (tmp_path / "old.yaml").write_bytes(content)
+        code, out, err, heavy = run("config", "migrate", "old.yaml", folder=tmp_path)
+        assert (code, out, heavy) == (2, "", "")
+        assert part in err
+
+    def test_nothing_is_overwritten(self, tmp_path: Path):
+        write(tmp_path / "new.yaml", "mine")
+        code, _, err, _ = run("config", "migrate", str(self.OLD), "-o", "new.yaml", folder=tmp_path)
+        assert code == 2 and "--force" in err
+        assert (tmp_path / "new.yaml").read_text() == "mine"
