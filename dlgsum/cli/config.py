@@ -38,7 +38,7 @@ def show(
         bool, typer.Option("--origin", help="Show what set each value, to the line, and what it overrode.")
     ] = False,
     changed: Annotated[
-        bool, typer.Option("--changed", help="With --origin: only what differs from the defaults.")
+        bool, typer.Option("--changed", help="As --origin, but only what differs from the defaults.")
     ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -58,6 +58,7 @@ def show(
     from dlgsum.recipes.settle import settle
 
     settled = settle(request(overrides, config, config_dir))
+    origin = origin or changed
     settings = explain_all(settled.config, settled.history) if origin else []
     if changed:
         settings = [it for it in settings if it.value != it.default]
@@ -106,6 +107,8 @@ def explain(
     from dlgsum.recipes.configurations import with_metric_names
 
     key = key.rstrip(".")  # completion ends a section with a dot
+    overrides = [*([key] if "=" in key else []), *(overrides or [])]  # `explain model=kobart` is about model
+    key = key.partition("=")[0]
     asked = request(overrides, config, config_dir)
     composition = compose(asked)
     folders = search_path(config_dir)
@@ -142,6 +145,7 @@ def validate(
             autocompletion=complete_yaml,
         ),
     ] = None,
+    config: ConfigFile = None,
     config_dir: ConfigDir = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -158,7 +162,7 @@ def validate(
     """
     from dlgsum.recipes import configurations
 
-    given = files or []
+    given = [*([] if config is None else [str(config)]), *(files or [])]
     paths = [Path(name) for name in given if "=" not in name or is_file(Path(name))]
     overrides = [name for name in given if Path(name) not in paths]
     verdicts = configurations.check_all(paths, request(overrides, None, config_dir))

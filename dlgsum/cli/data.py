@@ -22,6 +22,7 @@ from dlgsum.cli.output import (
     request,
 )
 from dlgsum.core.console import messages, results
+from dlgsum.core.files import is_file
 
 if TYPE_CHECKING:
     from dlgsum.recipes.data_split import SplitResult
@@ -73,13 +74,13 @@ def check(
 
     if output is not None and output.suffix.lower() != ".json":
         raise UsageError(f"{output}: the name must end in .json", "Try -o report.json.")
-    paths = [Path(name) for name in files or [] if "=" not in name or Path(name).is_file()]
-    overrides = [name for name in files or [] if Path(name) not in paths]
+    names = [name for name in files or [] if "=" not in name or is_file(Path(name))]
+    overrides = [name for name in files or [] if name not in names]
     asked = request(overrides, config, config_dir)
     from dlgsum.recipes import data_check
 
     with progress_bar("checking rows") as progress:
-        report = data_check.check_files(paths, asked, tokens=not no_tokens, progress=progress)
+        report = data_check.check_files([Path(name) for name in names], asked, tokens=not no_tokens, progress=progress)
     if output is not None:
         data_check.save_report(report, output)
     if as_json:
@@ -122,8 +123,10 @@ def split(
     """Divide a file into train, dev and, with --test, test.
 
     Each part gets the same proportion of each topic and of short and long dialogues. Rows with the same dialogue stay
-    together, so nothing leaks. Format, columns and cells stay as they are. The same seed gives the same parts,
-    in whatever order the rows come.
+    together, so nothing leaks. Format and columns stay as they are, and so do the cells, with one exception: in CSV
+    and TSV, a dialogue or summary that a spreadsheet would run as a formula gets an apostrophe in front, which reading
+    takes off again. Text files are written as UTF-8. Rows with another number of fields than the header are copied
+    too, and counted. The same seed gives the same parts, in whatever order the rows come.
 
     Examples:
 
@@ -144,7 +147,7 @@ def split(
     if as_json:
         print_json(dataclasses.asdict(result))
     else:
-        _show_split(result)
+        _show_split(result, config, config_dir)
 
 
 @app.command()
@@ -162,7 +165,7 @@ def sample(
 
       dlgsum data sample
     """
-    from dlgsum.recipes.data_split import write_sample
+    from dlgsum.recipes.data_split import file_settings, write_sample
 
     files = write_sample(folder, force=force)
     if as_json:
@@ -171,11 +174,13 @@ def sample(
     for file in files:
         results().print(f"wrote  {file}", markup=False)
     # Files in ./data are found by themselves.
-    names = "" if folder.resolve() == Path("data").resolve() else f" {_settings({f.stem: str(f) for f in files})}"
-    results().print(f"next   dlgsum train{names}", markup=False)
+    found = folder.resolve() == Path("data").resolve()
+    _show_next([] if found else ["data=csv", *file_settings({file.stem: str(file) for file in files})])
 
 
-def _show_split(result: SplitResult) -> None:
+def _show_split(result: SplitResult, config: Path | None, config_dir: Path | None) -> None:
+    from dlgsum.core.text import plural
+
     rows = [
         [
             part.name, f"{part.rows:,}", f"{100 * part.wanted:.1f} %", f"{100 * part.share:.1f} %",
@@ -187,18 +192,27 @@ def _show_split(result: SplitResult) -> None:
     ]  # fmt: skip
     columns = ["part", "rows", "wanted", "became", "dialogues", "topics", "topic gap", "length median", "length 95 %"]
     caption = (
-        f"topic gap: largest difference of a topic's share from the file's, in points, over the {result.stratified:,} "
-        "topics that are frequent enough; length: characters of a dialogue"
+        f"topic gap: largest difference of a topic's share from the file's, in points, over "
+        f"{plural(result.stratified, 'topic')} frequent enough for that; length: characters of a dialogue"
     )
     print_table(f"{result.source} divided with seed {result.seed}", columns, rows, caption=caption)
     for path in result.files.values():
         results().print(f"wrote  {path}", markup=False)
-    results().print(f"next   dlgsum train {_settings(result.files)}", markup=False)
+    if result.misfits:
+        lines = ", ".join(f"{line:,}" for line in result.misfit_lines)
+        more = " …" if result.misfits > len(result.misfit_lines) else ""
+        messages().print(
+            f"warning: {plural(result.misfits, 'row')} of {result.source} with another number of fields than the "
+            f"header (line{'s' * (result.misfits > 1)} {lines}{more}): copied as found, but training leaves such rows "
+            "out. Correct the file and divide it again with --force.",
+            style="yellow",
+            markup=False,
+            highlight=False,
+        )
+    options = [("--config", config), ("--config-dir", config_dir)]
+    given = [word for option, value in options if value is not None for word in (option, str(value))]
+    _show_next([*given, *result.settings])
 
 
-def _settings(files: dict[str, str]) -> str:
-    """Return the settings that train on these files."""
-    names = {"train": "train", "dev": "validation", "test": "test"}
-    return " ".join(
-        ["data=csv", *(shlex.quote(f"data.{names[part]}={files[part]}") for part in names if part in files)]
-    )
+def _show_next(arguments: list[str]) -> None:
+    results().print(f"next   {shlex.join(['dlgsum', 'train', *arguments])}", markup=False)

@@ -63,7 +63,7 @@ def migrate(
     for loss in migration.warnings:
         messages().print(f"warning: not carried: {loss}", style="yellow", markup=False)
     if output is not None:
-        messages().print(f"{output} is written; next: dlgsum train --config {output}", markup=False)
+        messages().print(f"{output} is written; next: dlgsum config validate --config {output}", markup=False)
 
 
 def _check_output(output: Path, *, force: bool) -> None:
@@ -133,12 +133,14 @@ def _in_old_words(problem: str, migration: Migration) -> str:
 
 
 def _report(migration: Migration, old: Path) -> str:
-    from dlgsum.config.legacy_draft import one_line
+    from dlgsum.config.legacy_draft import one_line, shown
 
     rows = [(change.old or "(no key)", change.new or "not needed", change.reason) for change in migration.changes]
     first = max((len(row[0]) for row in rows), default=0)
     second = max((len(row[1]) for row in rows if len(row[1]) <= 60), default=0)
     lines = [one_line(f"{a:<{first}}  →  {b:<{second}}  {why}").rstrip() for a, b, why in rows]
+    for target, path in migration.absent.items():
+        lines.append(f"{target} is left out, since there is no {shown(path)}; set it once there is")
     count = len(migration.warnings)
     return "\n".join([*lines, "", f"{old}: {migration.carried} keys carried or not needed, {count} not carried"])
 
@@ -151,6 +153,7 @@ def _as_json(migration: Migration, text: str, output: Path | None) -> dict[str, 
         "values": migration.values,
         "changes": [{"old": it.old, "new": it.new, "reason": it.reason} for it in migration.changes],
         "warnings": [{"key": it.key, "value": it.value, "reason": it.reason} for it in migration.warnings],
+        "absent": migration.absent,
         "yaml": text,
         "output": None if output is None else str(output),
     }

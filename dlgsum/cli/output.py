@@ -86,8 +86,8 @@ def show_check(check: Check) -> None:
 
     style = {"ok": "green", "warning": "yellow", "failed": "red"}[check.status]
     took = f" ({check.seconds:.1f} s)" if check.seconds >= 0.05 else ""
-    indented = "\n".ljust(1 + 8 + 28)
-    text = f"{check.name:<28}{indented.join(check.details)}{took}"
+    indented = "\n".ljust(1 + 8 + 30)
+    text = f"{check.name:<30}{indented.join(check.details)}{took}"
     messages().print(Text.assemble((f"{check.status:<8}", style), text))
 
 

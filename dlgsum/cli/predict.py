@@ -12,6 +12,7 @@ from dlgsum.cli.completion.completers import complete_input
 from dlgsum.cli.output import AsJson, BatchSize, Debug, Overrides, Run, print_json, progress_bar, request
 from dlgsum.core.console import messages
 from dlgsum.core.errors import UsageError
+from dlgsum.core.files import is_file
 
 
 def predict(
@@ -45,7 +46,7 @@ def predict(
     from dlgsum.recipes.use import find_model
 
     lines = list(overrides or [])
-    if file is not None and "=" in str(file) and not file.exists():  # an override, since the file may be left out
+    if file is not None and "=" in str(file) and not is_file(file):  # an override, since the file may be left out
         lines.insert(0, str(file))
         file = None
     trained = find_model(run, request(lines, None, None))

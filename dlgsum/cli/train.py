@@ -67,6 +67,7 @@ def train(
 
 
 def _dry_run(settled: Settled, as_json: bool) -> None:
+    from dlgsum.core.text import plural
     from dlgsum.recipes import dry_run as recipe
     from dlgsum.recipes.data_report import show_report
 
@@ -77,14 +78,18 @@ def _dry_run(settled: Settled, as_json: bool) -> None:
     )
     it = done.estimate
     if as_json:
-        print_json({**dataclasses.asdict(done), "seconds": it.seconds})
+        print_json({**dataclasses.asdict(done), "seconds": {"least": it.least, "most": it.most}})
         return
     show = results().print
-    test = f", test rows at most {duration(it.test)}" if it.test else ""
     show(
-        f"a full run  about {duration(it.seconds)}: {it.steps:,} steps of {it.step:.3g} s, "
-        f"{it.evaluations} evaluations of at most {duration(it.evaluation)}{test}"
+        f"a full run  takes {duration(it.least)} without its evaluations, at most about {duration(it.most)} with them:"
     )
+    test = f", test rows {duration(it.test)}" if it.test else ""
+    show(
+        f"            {plural(it.steps, 'step')} of {duration(it.step)}, {plural(it.checkpoints, 'checkpoint')} of "
+        f"{duration(it.checkpoint)}, {plural(it.evaluations, 'evaluation')} of {duration(it.evaluation)}{test}"
+    )
+    show("            A model writes shorter summaries as it learns, so later evaluations are faster.")
     show(f"disk        {it.disk / 2**30:.2f} GiB of {it.free / 2**30:.1f} GiB free")
     show("next        the same command without --dry-run")
 

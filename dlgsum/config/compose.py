@@ -87,7 +87,7 @@ def compose(request: Request, further: Callable[[Config], list[str]] | None = No
     environment, environment_problems = read_environment(request.environ, names, known)
     problems += environment_problems
     given = {
-        name: Setting(setting, Origin("argument", overrides.lines[key]))
+        name: Setting(setting, _argument(request, overrides.lines[key]))
         for key, value in overrides.values.items()
         for name, setting in flatten({key: value})
     }
@@ -106,7 +106,7 @@ def compose(request: Request, further: Callable[[Config], list[str]] | None = No
     history, values, misplaced = _pile(
         [
             *composed,
-            *([_file_layer(request.base), *named.values()] if request.base else []),
+            *([_base_layer(request.base), *named.values()] if request.base else []),
             file.layer,
             {
                 key: Setting(value, Origin("variable", variable))
@@ -144,16 +144,20 @@ def _read_file(request: Request, options: Mapping[str, list[str]]) -> _File:
     """
     path = request.file
     name = "" if path is None else shown_path(path.absolute(), packaged_conf())
-    content = {} if path is None else load_yaml(path)
+    content = dict(request.values) if path is None else load_yaml(path)
     lines = None if path is None else line_numbers(path)
+    implied: set[str] = set()
     if is_legacy(content):
         migration = migrate(content)
-        logger.warning(notice(migration, name))
+        logger.warning(notice(migration, name or "the dictionary given", in_file=path is not None))
         content = migration.as_file()
         # Lines are those of the old file: a key stands where the one stood that it came from.
         old = lines or {}
-        lines = {it.new.partition("=")[0]: old[it.old] for it in migration.changes if it.old in old}
-    content = laid_over(content, request.values)
+        lines = {key: old[source] for key, source in migration.sources.items() if source in old}
+        implied = {key for key, source in migration.sources.items() if not source}
+    if path is not None:
+        implied -= dict(flatten(dict(request.values))).keys()
+        content = laid_over(content, request.values)
     groups: dict[str, str] = {}
     listed = content.pop("defaults", None) or []
     for entry in listed if isinstance(listed, list) else [listed]:
@@ -167,7 +171,20 @@ def _read_file(request: Request, options: Mapping[str, list[str]]) -> _File:
             groups[group_in(key)] = "null" if choice is None else str(choice)
     for key in [key for key in content if key in options and isinstance(content[key], str)]:
         groups[key] = content.pop(key)
-    return _File(groups, layer_of(content, Origin("file", name), lines), name)
+    layer = layer_of(content, Origin("file", name), lines)
+    way = Origin("file", f"the old program's way ({name})")
+    layer |= {key: Setting(layer[key].value, way) for key in implied & layer.keys()}
+    return _File(groups, layer, name)
+
+
+def _argument(request: Request, line: str) -> Origin:
+    return Origin("choice", request.overrides_from) if request.overrides_from else Origin("argument", line)
+
+
+def _base_layer(base: Path | Mapping[str, Any]) -> Layer:
+    if not isinstance(base, Path):
+        return layer_of(base, Origin("file", "the settings given"))
+    return _file_layer(base)
 
 
 def _file_layer(path: Path) -> Layer:

@@ -56,6 +56,6 @@ def _value(text: str) -> Any:
     if text.strip()[:1] in ("[", "{"):
         try:
             return OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[index, call-overload]
-        except (OmegaConfBaseException, YAMLError):
+        except (OmegaConfBaseException, YAMLError, RecursionError):
             return text
     return text

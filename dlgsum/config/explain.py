@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from dlgsum.config.comments import first_comment
 from dlgsum.config.groups import find
 from dlgsum.config.origin import Setting
 from dlgsum.config.schema import Config, defaults, key_names
@@ -79,16 +80,7 @@ def value_of(tree: Any, key: str) -> Any:
 
 def group_files(folders: Sequence[Path], group: str, names: Sequence[str]) -> dict[str, str]:
     """Return each file of a group with its first comment, which says what it is for."""
-    return {name: _first_comment(find(folders, f"{group}/{name}.yaml")) for name in names}
-
-
-def _first_comment(path: Path) -> str:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return ""
-    comments = [line.lstrip("# ").strip() for line in lines if line.startswith("#") and "@package" not in line]
-    return comments[0] if comments else ""
+    return {name: first_comment(find(folders, f"{group}/{name}.yaml")) for name in names}
 
 
 def _explanation(key: str, config: Config, history: tuple[Setting, ...]) -> Explanation:

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from dlgsum.config.folders import packaged_conf as packaged_conf
+from dlgsum.config.folders import search_path as search_path
 from dlgsum.config.origin import Layer, Origin, layer_of, line_numbers, shown_path
 from dlgsum.config.overrides import quoted
 from dlgsum.core.errors import ConfigError, nearest
 
+_LARGEST = 100_000
+_DEEPEST = 50
+
 if TYPE_CHECKING:
     from hydra._internal.defaults_list import DefaultsList
     from hydra.core.default_element import ResultDefault
-
-
-@cache
-def packaged_conf() -> Path:
-    """Return the folder of the shipped configuration files: inside the wheel, or ./conf of a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
-
-
-def search_path(config_dir: Path | None) -> list[Path]:
-    """Return the folders searched for configuration files, first match wins.
-
-    Raises:
-        ConfigError: ``config_dir`` was named and does not exist.
-    """
-    if config_dir is not None and not config_dir.is_dir():
-        raise ConfigError([f"--config-dir {config_dir}: there is no such folder"])
-    own = config_dir or Path("conf")
-    folders = [own.resolve()] if own.is_dir() else []
-    return list(dict.fromkeys([*folders, packaged_conf()]))
 
 
 def group_options(folders: Sequence[Path]) -> dict[str, list[str]]:
@@ -139,6 +125,8 @@ def _is_own(default: ResultDefault) -> bool:
 def _layer(folders: Sequence[Path], default: ResultDefault) -> Layer:
     path = find(folders, f"{default.config_path}.yaml")
     values = load_yaml(path)
+    if not default.primary and _late_header(path):
+        raise ConfigError([f"{path}: the line `# @package …` must come first in the file, or it is only a comment"])
     values.pop("defaults", None)
     values.pop("hydra", None)  # another Hydra program's own settings
     package = default.package or ""
@@ -146,6 +134,13 @@ def _layer(folders: Sequence[Path], default: ResultDefault) -> Layer:
     for part in reversed(package.split(".") if package else []):
         values = {part: values}
     return layer_of(values, _origin(path), lines)
+
+
+def _late_header(path: Path) -> bool:
+    """Say whether `# @package` stands where Hydra does not look for it."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    first = next((n for n, line in enumerate(lines) if not re.match(r"\s*#\s*@", line)), len(lines))
+    return any(re.match(r"\s*#\s*@package\b", line) for line in lines[first:])
 
 
 def _origin(path: Path) -> Origin:
@@ -159,18 +154,54 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigError: it does not exist, cannot be read, or is no mapping.
     """
     try:
+        check_size(path)
         content = OmegaConf.to_container(OmegaConf.load(path))
     except FileNotFoundError:
         raise ConfigError([f"{path}: there is no such file"]) from None
     except IsADirectoryError:
         raise ConfigError([f"{path} is a folder; --config takes a YAML file (a folder goes to --config-dir)"]) from None
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path} is not UTF-8: {error.reason} at byte {error.start}"]) from None
-    except (OmegaConfBaseException, YAMLError, OSError) as error:
+        raise ConfigError([not_utf8(path, error)]) from None
+    except (OmegaConfBaseException, YAMLError, OSError, RecursionError) as error:
         raise ConfigError([f"{path} cannot be read: {reason(error)}"]) from None
     if not isinstance(content, dict):
         raise ConfigError([f"{path}: expected sections such as `training:`, found a {type(content).__name__}"])
     return {str(key): value for key, value in content.items()}
+
+
+def check_size(path: Path) -> None:
+    """Refuse a YAML file that means more than a configuration can: aliases multiply, and may contain themselves.
+
+    Raises:
+        YAMLError: it has more than 100,000 values, or is nested more than 50 deep.
+    """
+    text = path.read_text(encoding="utf-8")
+    if "*" not in text and len(text) < _LARGEST:
+        return
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node | None, depth: int) -> int:
+        if depth > _DEEPEST:
+            raise YAMLError(f"it is nested more than {_DEEPEST} deep")
+        if not isinstance(node, yaml.CollectionNode):
+            return 1
+        if id(node) not in sizes:
+            inner = itertools.chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+            sizes[id(node)] = 1 + sum(size(part, depth + 1) for part in inner)
+        return sizes[id(node)]
+
+    if size(root, 0) > _LARGEST:
+        raise YAMLError(f"it has more than {_LARGEST:,} values")
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    """Say that a file is not UTF-8, and how to make it so where it is in Korea's older encoding."""
+    told = f"{path} is not UTF-8: {error.reason} at byte {error.start}"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        path.read_bytes().decode("cp949")
+        return f"{told}; it reads as cp949: iconv -f cp949 -t utf-8 {path} > {path.stem}_utf8{path.suffix}"
+    return told
 
 
 def find(folders: Sequence[Path], name: str) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from dlgsum.config.legacy_draft import Change, Draft, Loss, Migration, number, shown, truth
@@ -19,6 +20,7 @@ from dlgsum.config.legacy_keys import (
 )
 from dlgsum.config.legacy_rules import apply_rules
 from dlgsum.core.errors import nearest
+from dlgsum.core.files import is_file
 
 __all__ = ["Change", "Loss", "Migration", "is_legacy", "migrate", "notice"]
 
@@ -46,11 +48,14 @@ def is_legacy(content: Mapping[Any, Any]) -> bool:
     return old >= (2 if keys & UNMISTAKABLE else 4) and old > own
 
 
-def migrate(content: Mapping[Any, Any]) -> Migration:
+def migrate(content: Mapping[Any, Any], exists: Callable[[Path], bool] = is_file) -> Migration:
     """Return the settings of an old file in today's terms; a file of ours passes through, its older names settled.
 
     Whatever the values are, this never fails: each key is among the changes or among the warnings. What the result is
     worth is for ``compose`` to say, which checks every value.
+
+    Args:
+        exists: tells whether there is a file; relative paths start at the working folder.
     """
     legacy = is_legacy(content)
     found: dict[str, tuple[str, Any]] = {}
@@ -67,7 +72,7 @@ def migrate(content: Mapping[Any, Any]) -> Migration:
         reasons[place] = (
             _unknown(key, value) if name is None else f"{found[name][0]} means the same, and its value is kept"
         )
-    draft = Draft({**found, **strange}, legacy)
+    draft = Draft({**found, **strange}, legacy, exists)
     _choose_groups(draft)
     apply_rules(draft)
     for name in [*found, *strange]:
@@ -79,14 +84,20 @@ def migrate(content: Mapping[Any, Any]) -> Migration:
     return draft.finish(order)
 
 
-def notice(migration: Migration, name: str) -> str:
-    """Return what to say when an old file is used as it is: what was carried, what was not, what to do."""
+def notice(migration: Migration, name: str, *, in_file: bool = True) -> str:
+    """Return what to say when old settings are used as they are: what was carried, what was not, what to do."""
     text = f"{name} is in the competition baseline's format; {migration.carried} of its keys were carried over"
     if migration.warnings:
         count = len(migration.warnings)
         lost = "; ".join(str(loss) for loss in migration.warnings)
         text += f", {count} {'was' if count == 1 else 'were'} not: {lost}"
-    return f"{text}. `dlgsum config migrate {name} -o NEW.yaml` writes it in today's format."
+    for target, path in migration.absent.items():
+        text += f"; {target} is left out, since there is no {shown(path)}"
+    implied = [change.new for change in migration.changes if not change.old]
+    if implied:
+        text += f"; as in the old program: {', '.join(implied)}"
+    permanent = f" `dlgsum config migrate {name} -o NEW.yaml` writes it in today's format." if in_file else ""
+    return f"{text}.{permanent}"
 
 
 def _leaves(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,12 +6,14 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from dlgsum.config.schema import Config
+from dlgsum.core.files import is_file
 
 _SECRET = re.compile(r"(?<!bos_)(?<!eos_)(?<!sep_)(?<!pad_)(?<!unk_)token$|api_?key|password|secret", re.IGNORECASE)
 # A hub token or a password in an address, whatever key it stands under.
@@ -57,6 +59,8 @@ class Migration:
         warnings: each key that cannot be carried.
         legacy: whether the file was in the baseline's format, not in ours.
         notes: dotted new key to what a reader should know about its value.
+        sources: dotted new key to the key of the file that it came from; empty where the old program implied it.
+        absent: dotted new key to the file that it would name, were it there.
     """
 
     values: dict[str, Any]
@@ -65,6 +69,8 @@ class Migration:
     warnings: tuple[Loss, ...]
     legacy: bool
     notes: dict[str, str] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def as_file(self) -> dict[str, Any]:
         """Return groups and values as a ``--config`` file holds them."""
@@ -73,8 +79,8 @@ class Migration:
 
     @property
     def carried(self) -> int:
-        """How many keys of the file were carried or need no carrying."""
-        return len({change.old for change in self.changes if change.old})
+        """How many keys of the file were carried, or need no carrying, without a warning."""
+        return len({change.old for change in self.changes if change.old} - {loss.key for loss in self.warnings})
 
     @property
     def renewed(self) -> bool:
@@ -90,15 +96,18 @@ class Draft:
     Args:
         found: name that the tables know, to the key in the file and its value.
         legacy: whether the file is in the baseline's format.
+        exists: tells whether there is a file.
     """
 
     found: Mapping[str, tuple[str, Any]]
     legacy: bool
+    exists: Callable[[Path], bool] = is_file
     settings: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     warnings: list[Loss] = field(default_factory=list)
     notes: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
     _done: set[str] = field(default_factory=set)
     _giver: dict[str, str] = field(default_factory=dict)  # new key to the old one that set it
 
@@ -148,6 +157,19 @@ class Draft:
                 self.notes[target] = reason
             self.changes.append(Change(old, f"{target}={shown(value)}", reason))
 
+    def imply_file(self, target: str, path: str, because: str) -> None:
+        """Set what names a file, as ``imply`` does, but only where there is such a file."""
+        if target in self.found or target in self.settings or self._finds(path):
+            self.imply(target, path, "", because)
+        else:
+            self.absent[target] = path
+
+    def _finds(self, path: str) -> bool:
+        try:
+            return self.exists(Path(path).expanduser())
+        except RuntimeError:  # ~nobody
+            return False
+
     def choose(self, name: str, group: str, choice: str, reason: str = "") -> None:
         """Choose a group's file because of a key of the file, or of no key where ``name`` is empty."""
         self.groups[group] = choice
@@ -187,6 +209,8 @@ class Draft:
             tuple(sorted(self.warnings, key=lambda loss: order.get(loss.key, len(order)))),
             self.legacy,
             dict(self.notes),
+            {target: old if old in order else "" for target, old in self._giver.items()},
+            dict(self.absent),
         )
 
 

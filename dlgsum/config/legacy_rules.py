@@ -59,15 +59,14 @@ def _data(draft: Draft) -> None:
     inside = folder if folder.endswith("/") else f"{folder}/"
     draft.choose(name, "data", "csv")
     draft.carry(name, "data.train", f"{inside}train.csv", "relative paths start at the working folder, as before")
-    for target, file in (("data.validation", "dev.csv"), ("data.test", "test.csv")):
-        note = "" if file == "dev.csv" else "leave it out if there is no such file"
-        draft.imply(target, f"{inside}{file}", note, because=name)
+    draft.imply("data.validation", f"{inside}dev.csv", "", because=name)
+    draft.imply_file("data.test", f"{inside}test.csv", because=name)
 
 
 def _model(draft: Draft) -> None:
     name = "general.model_name"
     if draft.has("model.checkpoint"):
-        draft.carry("model.checkpoint", "model.checkpoint", draft.value("model.checkpoint"))
+        _checkpoint(draft, "model.checkpoint", draft.value("model.checkpoint"))
     if draft.has(name) and draft.value(name) is None and not draft.legacy:
         draft.cover(name, "the model is named by model.checkpoint")
     if not _filled(draft, name, "model.checkpoint"):
@@ -75,7 +74,20 @@ def _model(draft: Draft) -> None:
     checkpoint = str(draft.value(name)).strip()
     if draft.legacy:
         _family(draft, name, checkpoint)
-    draft.carry(name, "model.checkpoint", checkpoint, _refusal(checkpoint) if draft.legacy else "")
+    _checkpoint(draft, name, checkpoint)
+
+
+def _checkpoint(draft: Draft, name: str, checkpoint: Any) -> None:
+    """Carry a model's name, even that of one which cannot be trained: another must not take its place in silence."""
+    causal = draft.legacy and isinstance(checkpoint, str) and "gpt" in _families(checkpoint)
+    draft.carry(name, "model.checkpoint", checkpoint, "cannot be trained here: choose another" if causal else "")
+    if causal and draft.settings.get("model.checkpoint") == checkpoint:
+        draft.lose(
+            name,
+            "a model without an encoder (GPT), which cannot be trained here; set model.checkpoint to an "
+            "encoder-decoder such as digit82/kobart-summarization or paust/pko-t5-base; until then no other model "
+            "takes its place, and dlgsum refuses to train",
+        )
 
 
 def _families(checkpoint: str) -> list[str]:
@@ -96,12 +108,6 @@ def _tells(words: list[str], kind: str) -> bool:
     return kind in words and "long" not in words  # LongT5 is no T5
 
 
-def _refusal(checkpoint: str) -> str:
-    known = "kogpt2" in get_args(types()["model.architecture"])
-    lacking = "gpt" in _families(checkpoint) and not known
-    return "a model without an encoder, which dlgsum cannot train: choose another" if lacking else ""
-
-
 def _family(draft: Draft, name: str, checkpoint: str) -> None:
     """Choose the model's group and architecture by what its name tells."""
     kinds = _families(checkpoint)
@@ -111,7 +117,7 @@ def _family(draft: Draft, name: str, checkpoint: str) -> None:
         return
     draft.choose(name, "model", "auto", "no recommendations of another model")
     known = get_args(types()["model.architecture"])
-    named = [kind for kind in ("kogpt2" if kind == "gpt" else kind for kind in kinds) if kind in known]
+    named = [kind for kind in kinds if kind in known]
     if named and not draft.has("model.architecture"):
         draft.imply("model.architecture", named[0], "by the checkpoint's name", because=name)
 

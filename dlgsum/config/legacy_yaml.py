@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dlgsum.config.legacy_draft import Migration, escaped, one_line, types
+from dlgsum.config.legacy_draft import Migration, escaped, one_line, shown, types
 from dlgsum.config.schema import Config
 
 _WIDTH = 110  # a comment stays beside its value up to here
@@ -45,6 +45,7 @@ def experiment_yaml(migration: Migration, base: Config, whole: Config, *, source
         listed = OmegaConf.to_yaml(OmegaConf.create({"defaults": groups}))
         parts.append(textwrap.indent(listed, "  ").replace("  defaults:", "defaults:", 1))
     parts += _blocks(tree, migration.notes)
+    parts += [_absent(target, path) for target, path in migration.absent.items()]
     if migration.warnings:
         parts.append("# Not carried over:\n" + "".join(f"#   {one_line(str(loss))}\n" for loss in migration.warnings))
     return "".join(parts)
@@ -58,6 +59,13 @@ def _header(migration: Migration, source: str, target: str) -> str:
     text += f"#   dlgsum train experiment={name}   (as conf/experiment/{name}.yaml)\n"
     rest = "the groups and " if migration.groups else ""
     return f"{text}# What is not set here comes from {rest}the defaults; `dlgsum config show` prints everything.\n"
+
+
+def _absent(target: str, path: str) -> str:
+    """Return the comment about a setting that is left out because there is no file for it."""
+    section, _, leaf = target.rpartition(".")
+    line = OmegaConf.to_yaml(OmegaConf.create({leaf: escaped(path)}))
+    return f"# There is no {shown(path)}. Once there is, add to the section {section}:\n{textwrap.indent(line, '#   ')}"
 
 
 def _blocks(tree: dict[str, Any], notes: dict[str, str], prefix: str = "", depth: int = 0) -> list[str]:

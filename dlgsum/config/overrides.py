@@ -43,6 +43,9 @@ def parse_overrides(lines: Sequence[str], group_names: Collection[str]) -> Overr
         override = _parse(parser, line)
         if override is None:
             key, equals, value = line.partition("=")
+            if not equals and line.endswith((".yaml", ".yml")):
+                result.problems.append(f"'{line}' is not an override; a file goes behind --config: --config {line}")
+                continue
             result.problems.append(
                 f"'{line}': the value cannot be read; put its text in quotes"
                 if key.strip() and equals and value[:1] in ("[", "{")
@@ -77,7 +80,7 @@ def _parse(parser: OverridesParser, line: str) -> Override | None:
     for candidate in (line, _with_quotes(line)):
         try:
             override = parser.parse_overrides([candidate])[0]
-        except HydraException:
+        except (HydraException, RecursionError):
             continue
         return override if override.key_or_group else None
     return None

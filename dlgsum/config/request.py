@@ -13,8 +13,9 @@ from typing import Any
 class Request:
     """Overrides, a file or nested settings in its place, a folder of configuration files, and the environment.
 
-    ``values`` lie over ``file`` where both are given. ``base`` is a saved configuration that takes the place of
-    conf/: groups named in ``overrides`` lie over it.
+    ``values`` lie over ``file`` where both are given. ``base`` is a complete configuration, or the file of one, that
+    takes the place of conf/: groups named in ``overrides`` lie over it. ``overrides_from`` says where the overrides
+    come from, where it is not the command line.
     """
 
     overrides: Sequence[str] = ()
@@ -22,4 +23,5 @@ class Request:
     config_dir: Path | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
     values: Mapping[str, Any] = field(default_factory=dict)
-    base: Path | None = None
+    base: Path | Mapping[str, Any] | None = None
+    overrides_from: str = ""

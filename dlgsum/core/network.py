@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
+import urllib.error
+import urllib.request
+from urllib.parse import urlsplit
+
+from dlgsum.core.log import masked
 
 
 def ask(url: str, seconds: float) -> tuple[int | None, str]:
-    """Return the status that a HEAD request gets and what was learnt; None when no answer came in ``seconds``."""
-    from huggingface_hub import get_session
+    """Return the status that a HEAD request gets and what was learnt; None when no answer came in ``seconds``.
 
-    server = "/".join(url.split("/")[:3])
+    What was learnt names the server without the password that an address may hold.
+    """
+    parts = urlsplit(url)
+    server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     answers: list[int | Exception] = []
 
     def send() -> None:
         try:
-            # The client's own limits are for each step of a request; the one that counts is below.
-            answers.append(get_session().head(url, timeout=2 * seconds, follow_redirects=True).status_code)
+            # The client's own limit is for each step of a request; the one that counts is below.
+            request = urllib.request.Request(url, method="HEAD")
+            with urllib.request.urlopen(request, timeout=2 * seconds) as answer:
+                answers.append(answer.status)
+        except urllib.error.HTTPError as error:
+            answers.append(error.code)
         except Exception as error:  # whatever goes wrong, the server cannot be used
             answers.append(error)
 
@@ -29,7 +40,7 @@ def ask(url: str, seconds: float) -> tuple[int | None, str]:
         return None, f"{server} did not answer within {seconds:g} s"
     answer = answers[0]
     if isinstance(answer, Exception):
-        return None, f"{server} cannot be reached ({type(answer).__name__}: {answer})"
+        return None, f"{server} cannot be reached ({masked(str(answer))})"
     if answer >= 400:
         return answer, f"{server} refused it (status {answer})"
     return answer, f"{server} answered in {time.monotonic() - started:.1f} s"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from dlgsum.core.text import plural
 from dlgsum.data.check_findings import judge
 from dlgsum.data.check_report import (
     EXAMPLES,
@@ -20,6 +21,7 @@ from dlgsum.data.check_report import (
     SideReport,
     SplitReport,
     TagCount,
+    TokenizerNote,
     TokenLengths,
     UnknownCharacter,
     bin_starts,
@@ -34,6 +36,7 @@ from dlgsum.data.rows import Dialogue, Skipped, Split
 Progress = Callable[[int, int], None]
 _TAGS_SHOWN = 40
 _CHARACTERS_SHOWN = 40
+_WIDTH = re.compile(r"^[\d,]+ fields? where the header has ([\d,]+)$")
 
 
 def inspect_splits(
@@ -42,6 +45,7 @@ def inspect_splits(
     tokens: Mapping[str, TokenLengths] | None = None,
     limits: Limits | None = None,
     unknown: UnknownIn | None = None,
+    tokenizer: TokenizerNote | None = None,
     progress: Progress | None = None,
 ) -> DataReport:
     """Inspect splits and compare them; each row is read once, and no text is kept.
@@ -54,6 +58,7 @@ def inspect_splits(
         tokens: split name to the token lengths of its rows; needs ``limits``.
         limits: where sources and targets are cut.
         unknown: gives the characters of a text that the tokenizer does not know, with their counts.
+        tokenizer: whose tokens these are, for the report.
         progress: called with the rows read so far and all rows, every thousand rows and at the end.
 
     Raises:
@@ -85,7 +90,7 @@ def inspect_splits(
         for (one, first), (two, second) in itertools.combinations(enumerate(parts), 2)
         if (leak := _leak(first, keys[one], second, keys[two])) is not None
     ]
-    return DataReport(reports, leaks, judge(reports, leaks))
+    return DataReport(reports, leaks, judge(reports, leaks), tokenizer)
 
 
 def _check(parts: Sequence[Split], tokens: Mapping[str, TokenLengths], limits: Limits | None) -> None:
@@ -98,7 +103,7 @@ def _check(parts: Sequence[Split], tokens: Mapping[str, TokenLengths], limits: L
         lengths = tokens.get(part.name)
         if lengths is not None and not len(lengths.source) == len(lengths.target) == len(part.rows):
             sizes = f"{len(lengths.source)} sources and {len(lengths.target)} targets"
-            raise ValueError(f"{part.name}: lengths of {sizes} for {len(part.rows)} rows")
+            raise ValueError(f"{part.name}: lengths of {sizes} for {plural(len(part.rows), 'row')}")
 
 
 def _report(part: Split, tally: Tally, sides: tuple[SideReport, SideReport] | None) -> SplitReport:
@@ -142,7 +147,7 @@ def _skipped(skipped: Iterable[Skipped], rows: int) -> dict[str, Noted]:
     for row in skipped:
         if not row.kept:
             # "2 fields where the header has 4" and "3 fields …" are one reason.
-            reasons.setdefault(re.sub(r"\d[\d,]*", "N", row.reason), []).append(row)
+            reasons.setdefault(_WIDTH.sub(r"another number of fields than the header's \1", row.reason), []).append(row)
     total = rows + sum(map(len, reasons.values()))
     return {
         reason: Noted(

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from dlgsum.core.text import plural
 from dlgsum.data.check_report import Finding, Leak, Level, Noted, SideReport, SplitReport
 
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 _CUT_MATTERS = 0.01  # share of rows cut from which it is more than a note
 _UNKNOWN_MATTERS = 0.001  # share of characters
+_ONE = {"have ": "has ", "are copies ": "is a copy "}
 _SAME_DATA = 0.5  # share of validation rows also trained on from which the two are no longer two
 
 # Kind, level, what it is (after "3 of 40 rows (7.5 %)"), and what to do.
 _RULES: tuple[tuple[str, Level, str, str], ...] = (
     ("same_id", "warning", "have an id that another row has", "Give each row an id of its own."),
-    ("duplicate", "warning", "are copies of another row (same dialogue, same summary)", "Remove the copies."),
+    ("duplicate", "warning", "are copies of another row (same dialogue, same summary)", "Keep one of each."),
     ("other_summary", "note", "have the dialogue of another row with another summary",
-     "As further references, put them into columns of one row (data.columns.extra_summaries)."),
-    ("empty_dialogue", "warning", "have an empty dialogue", "They are predicted as empty text."),
+     "Put further references into columns of one row (data.columns.extra_summaries)."),
+    ("empty_dialogue", "warning", "have an empty dialogue", "It is predicted as empty text."),
     ("no_speaker", "warning", "have no speaker mark such as '#Person1#:'", "Check data.columns.dialogue."),
     ("one_turn", "warning", "have a single turn", "A turn is a line: check how the newlines were written."),
     ("one_speaker", "note", "have several turns and a single speaker", "A speaker mark may be missing or wrong."),
     ("line_without_speaker", "note", "have a line without speaker mark", "A mark may be missing."),
     ("turns_on_one_line", "warning", "have two turns on one line", "Put a newline before each speaker mark."),
     ("foreign_tag", "warning", "have a tag in the summary that is not in the dialogue",
-     "They teach the model to invent speakers: correct or drop them."),
+     "That teaches the model to invent speakers: correct the summary, or drop the row."),
     ("long_summary", "warning", "have a summary that is longer than the dialogue", "Are the columns mixed up?"),
     ("shared_summary", "note", "share their summary with two or more other rows", "Is it a placeholder?"),
 )  # fmt: skip
@@ -43,8 +45,8 @@ def judge(splits: Sequence[SplitReport], leaks: Sequence[Leak]) -> list[Finding]
     findings = [_leak(leak) for leak in leaks]
     for split in splits:
         findings += [*_skipped(split), *_counted(split)]
-        findings += _cut(split, "encoder_max_len", "dialogues", split.source_tokens)
-        findings += _cut(split, "decoder_max_len", "summaries", split.target_tokens)
+        findings += _cut(split, "encoder_max_len", "dialogue", "dialogues", split.source_tokens)
+        findings += _cut(split, "decoder_max_len", "summary", "summaries", split.target_tokens)
         findings += _unknown(split)
     return sorted(findings, key=lambda finding: _LEVELS.index(finding.level))
 
@@ -63,13 +65,17 @@ def _leak(leak: Leak) -> Finding:
     share = leak.share_second if leak.second == "validation" else leak.share_first if same else leak.share_second
     error = same and share > _SAME_DATA
     message = (
-        f"{leak.rows_second:,} of the dialogues in {leak.second} ({percent(leak.share_second)}) are in {leak.first} too"
+        f"{leak.rows_second:,} of the dialogues in {leak.second} ({percent(leak.share_second)}) "
+        f"{'is' if leak.rows_second == 1 else 'are'} in {leak.first} too"
         f" (there {percent(leak.share_first)}): "
     )
     if error:
         message += "the model would be chosen by what it remembers. Are both the same file? Use other rows to validate."
     elif "train" in (leak.first, leak.second):
-        message += "scores on them are too high. Remove them from one of the two (dlgsum data split never parts them)."
+        message += (
+            "scores on what is shared are too high. Remove it from one of the two (dlgsum data split keeps equal "
+            "dialogues together)."
+        )
     else:
         message += "the two are not independent."
     return Finding(
@@ -80,7 +86,7 @@ def _leak(leak: Leak) -> Finding:
 
 def _skipped(split: SplitReport) -> Iterator[Finding]:
     for reason, noted in split.skipped.items():
-        message = f"{_rows(noted)} of the file ({percent(noted.share)}) left out: {reason}."
+        message = f"{plural(noted.count, 'row')} of the file ({percent(noted.share)}) left out: {reason}."
         yield Finding("warning", split.name, "skipped", message, noted.count, noted.share, noted.examples)
 
 
@@ -102,24 +108,30 @@ def _counted(split: SplitReport) -> Iterator[Finding]:
         )
     topics = split.counts["no_topic"]
     if 0 < topics.count < split.rows:
-        yield _finding("note", split, "no_topic", topics, "have no topic; scores by topic leave them out.")
+        yield _finding("note", split, "no_topic", topics, "have no topic; scores by topic leave such rows out.")
 
 
 def _finding(level: Level, split: SplitReport, kind: str, noted: Noted, what: str) -> Finding:
-    message = f"{noted.count:,} of {split.rows:,} rows ({percent(noted.share)}) {what}"
+    what = _one(what) if noted.count == 1 else what
+    message = f"{noted.count:,} of {plural(split.rows, 'row')} ({percent(noted.share)}) {what}"
     return Finding(level, split.name, kind, message, noted.count, noted.share, noted.examples)
 
 
-def _rows(noted: Noted) -> str:
-    return "1 row" if noted.count == 1 else f"{noted.count:,} rows"
+def _one(what: str) -> str:
+    """Return what several rows do as one row does it."""
+    for several, one in _ONE.items():
+        if what.startswith(several):
+            return one + what.removeprefix(several)
+    return what
 
 
-def _cut(split: SplitReport, setting: str, what: str, side: SideReport | None) -> Iterator[Finding]:
+def _cut(split: SplitReport, setting: str, what: str, several: str, side: SideReport | None) -> Iterator[Finding]:
     if side is None or not side.cut.count:
         return
+    texts, are, lose, their = (what, "is", "loses", "its") if side.cut.count == 1 else (several, "are", "lose", "their")
     message = (
-        f"{side.cut.count:,} {what} ({percent(side.cut.share)}) are longer than tokenizer.{setting}={side.limit:,} and "
-        f"lose {percent(side.lost_share_of_cut)} of their tokens ({percent(side.lost_share)} of all). "
+        f"{side.cut.count:,} {texts} ({percent(side.cut.share)}) {are} longer than tokenizer.{setting}={side.limit:,} "
+        f"and {lose} {percent(side.lost_share_of_cut)} of {their} tokens ({percent(side.lost_share)} of all). "
         f"The longest has {side.lengths.max:,.0f} tokens, 99 % have at most {side.lengths.p99:,.0f}."
     )
     level: Level = "warning" if side.cut.share >= _CUT_MATTERS else "note"

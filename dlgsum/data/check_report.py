@@ -122,7 +122,7 @@ class SplitReport:
     Attributes:
         rows: the usable rows; every share in ``counts`` is of these.
         notes: what was decided when the file was read, such as its encoding.
-        skipped: reason (its numbers written as N) to the rows left out; shares are of all rows of the file.
+        skipped: reason to the rows left out; shares are of all rows of the file.
         cleaning: cleaning step to the texts it changed.
         counts: each kind of ``dlgsum.data.check.KINDS`` to the rows that have it, also where none has.
         speakers: speakers of each dialogue.
@@ -191,12 +191,37 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class TokenizerNote:
+    """Whose tokens a report counts.
+
+    Attributes:
+        name: the checkpoint that the tokenizer is from, or ``kobart_mini``.
+        size: tokens that it knows.
+        trained_on: the split that it was trained on; empty for one that came with its checkpoint.
+        trained_source: that split's file.
+        trained_rows: how many rows that are.
+        caution: why its numbers are not those of the training to expect, and what to do; empty where they are.
+    """
+
+    name: str
+    size: int
+    trained_on: str = ""
+    trained_source: str = ""
+    trained_rows: int = 0
+    caution: str = ""
+
+
+@dataclass(frozen=True)
 class DataReport:
-    """What is in the splits of a run; errors come first among the findings, then warnings, then notes."""
+    """What is in the splits of a run; errors come first among the findings, then warnings, then notes.
+
+    ``tokenizer`` is None where nothing was tokenized, or nobody said by what.
+    """
 
     splits: list[SplitReport]
     leaks: list[Leak]
     findings: list[Finding]
+    tokenizer: TokenizerNote | None = None
 
     @property
     def errors(self) -> list[Finding]:

@@ -90,6 +90,10 @@ class EncodedSplit(Dataset[dict[str, list[int]]]):
             raise ValueError(f"count={count} must be 0 or more")
         return self._view(self._order[:count])
 
+    def pick(self, places: Sequence[int]) -> EncodedSplit:
+        """Return a view of the rows at these places of this view, in that order."""
+        return self._view(self._order[np.asarray(places, dtype=np.int64)])
+
     def longest_first(self) -> tuple[EncodedSplit, Restore]:
         """Return a view sorted by source, then target length, and what puts its results back in order.
 

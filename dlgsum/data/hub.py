@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from dlgsum.core.errors import DataError, EnvironmentProblem
+from dlgsum.core.files import is_file
 from dlgsum.core.network import ask
 from dlgsum.data.tables import Table, batch_records, not_empty, read_table
-from dlgsum.data.text_files import PACKED
+from dlgsum.data.text_files import PACKED, exists
 
 SPLIT_NAMES = {"train": ("train",), "validation": ("validation", "dev", "val", "valid"), "test": ("test",)}
 PATIENCE = 10.0  # seconds that the hub has to answer
@@ -44,7 +45,7 @@ class Dataset:
     def folder(self) -> Path | None:
         """The folder, where the name is one."""
         path = Path(self.name)
-        return path if path.is_dir() else None
+        return path if exists(path) and path.is_dir() else None
 
     def describe(self) -> str:
         """Return the data set in words, as messages name it."""
@@ -60,9 +61,20 @@ class Dataset:
         """
         if self._ready:
             return
+        self.check_name()
+        if self.folder is None and not _is_cached(self.name):
+            _ask_hub(self)
+        self._ready.append(True)
+
+    def check_name(self) -> None:
+        """Refuse what cannot be a data set, without asking the hub.
+
+        Raises:
+            DataError: neither a folder nor a name that the hub could have, or packed files.
+        """
         if self.folder is not None:
             _refuse_packed(self.folder)
-        elif Path(self.name).is_file():
+        elif is_file(Path(self.name)):
             raise DataError(
                 f"data.dataset={self.name} is a file; a hub name or a folder is wanted.",
                 "Set data.train, data.validation and data.test to use single files.",
@@ -72,9 +84,6 @@ class Dataset:
                 f"data.dataset={self.name}: there is no such folder, and a hub name looks like owner/name.",
                 f"Relative paths start at {Path.cwd()}.",
             )
-        elif not _is_cached(self.name):
-            _ask_hub(self)
-        self._ready.append(True)
 
     @cached_property
     def splits(self) -> Mapping[str, Any]:

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dlgsum.data.tables import Watch, csv_line, csv_rows, inert, jsonl_rows, no_parquet, plain
+from dlgsum.data.tables import Watch, csv_line, csv_rows, inert, jsonl_rows, misfits, no_parquet, plain
 from dlgsum.data.text_files import check_file
 
 Write = Callable[[Any], None]
 Progress = Callable[[int, int], None]
 _EACH = 500  # rows of Parquet read at once
 _MB = 10**6
+_NAMED = 5  # rows of another width whose lines are remembered
 
 
 class RawFile(ABC):
@@ -25,12 +26,19 @@ class RawFile(ABC):
         encoding: of text files, as ``data.encoding``; what is written is always UTF-8.
         texts: columns of dialogues and summaries: in CSV and TSV these are written so that no spreadsheet runs them as
             a formula, which the reader undoes. It does not for other columns, so those are left alone.
+
+    Attributes:
+        misfits: rows with another number of fields than the header, which training leaves out; known once all rows
+            were read.
+        misfit_lines: the lines on which the first few of them begin.
     """
 
     def __init__(self, path: Path, encoding: str, texts: Collection[str]) -> None:
         self.path = path
         self.encoding = encoding
         self.texts = frozenset(texts)
+        self.misfits = 0
+        self.misfit_lines: list[int] = []
 
     @abstractmethod
     def rows(self, progress: Progress | None = None) -> Iterator[tuple[Mapping[str, Any], Any]]:
@@ -79,7 +87,11 @@ class _Fields(RawFile):
         next(rows)  # about the encoding
         _, self._header = next(rows, (0, []))
         header = [name.strip() for name in self._header]
-        for _, fields in rows:
+        self.misfits, self.misfit_lines = 0, []
+        for line, fields in rows:
+            if misfits(header, fields):
+                self.misfits += 1
+                self.misfit_lines += [line] if self.misfits <= _NAMED else []
             cells = dict(zip(header, fields, strict=False))
             yield cells | {name: plain(cells[name]) for name in self.texts & cells.keys()}, fields
 

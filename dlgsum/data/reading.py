@@ -11,6 +11,7 @@ from typing import Any
 
 from dlgsum.config.schema.data import Columns, Data
 from dlgsum.core.errors import DataError
+from dlgsum.core.text import plural
 from dlgsum.data.clean import clean
 from dlgsum.data.columns import check_columns, known_columns
 from dlgsum.data.dialogues import Dialogue, RowWriter, StoredRows
@@ -195,13 +196,13 @@ def _check_rows(source: str, reader: _RowReader) -> None:
         counts = Counter(row.reason for row in dropped).most_common(_SHOWN)
         reasons = "; ".join(f"{count:,} × {reason}" for reason, count in counts)
         raise DataError(
-            f"{source} has no usable row. Of {len(dropped):,} rows: {reasons}.",
+            f"{source} has no usable row. Of {plural(len(dropped), 'row')}: {reasons}.",
             "A usable row has an id, a dialogue and a summary; check data.columns.",
         )
     if dropped:
         shown = "; ".join(f"line {row.line:,} ({row.id or 'no id'}): {row.reason}" for row in dropped[:_SHOWN])
         more = f"; and {len(dropped) - _SHOWN:,} more" if len(dropped) > _SHOWN else ""
         raise DataError(
-            f"{source} has {len(dropped):,} rows that cannot be predicted: {shown}{more}.",
-            "Each row of this file is predicted, so none may be passed over: correct these rows.",
+            f"{source} has {plural(len(dropped), 'row')} that cannot be predicted: {shown}{more}.",
+            "Each row of this file is predicted, so none may be passed over: correct each of them.",
         )

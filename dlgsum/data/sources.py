@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from dlgsum.data.hub import SPLIT_NAMES, Dataset
 from dlgsum.data.reading import read_split
 from dlgsum.data.rows import Split
 from dlgsum.data.source_kinds import SAMPLE_FOLDER, DatasetSource, FileSource, Source
+from dlgsum.data.text_files import exists
 
 __all__ = [
     "SAMPLE_FOLDER", "DataFiles", "DatasetSource", "FileSource", "Source", "Splits",
@@ -107,9 +109,7 @@ def resolve_files(data: Data, *, folder: Path) -> DataFiles:
     """
     if data.source == "sample":
         return _bundled(f"data.source=sample{_unused(data, 'train', 'validation', 'test', 'dataset')}")
-    own = {
-        name: FileSource(folder / Path(value).expanduser()) for name in SPLIT_NAMES if (value := getattr(data, name))
-    }
+    own = {name: FileSource(_path(folder, value)) for name in SPLIT_NAMES if (value := getattr(data, name))}
     if data.source == "hub" or (data.source == "auto" and data.dataset and not {"train", "validation"} <= own.keys()):
         return _dataset(data, own, folder)
     if {"train", "validation"} <= own.keys():
@@ -140,7 +140,7 @@ def _dataset(data: Data, own: Mapping[str, Source], folder: Path) -> DataFiles:
             "Set data.dataset=NAME, a data set of the hub, or data.dataset=FOLDER.",
         )
     path = folder / Path(data.dataset).expanduser()
-    dataset = Dataset(str(path) if path.exists() else data.dataset, data.dataset_config, data.dataset_revision)
+    dataset = Dataset(str(path) if exists(path) else data.dataset, data.dataset_config, data.dataset_revision)
     splits: dict[str, Source] = {name: DatasetSource(dataset, name) for name in SPLIT_NAMES}
     replaced = "".join(f"; data.{name} replaces its {name} split" for name in own)
     return DataFiles({**splits, **own}, f"data.dataset={data.dataset} is set{replaced}")
@@ -249,6 +249,11 @@ def load_source(
         limit=limit,
         spool=spool,
     )
+
+
+def _path(folder: Path, value: str) -> Path:
+    """Return a path as people write it: from ``folder``, with ``~`` and ``..`` resolved, but no links."""
+    return Path(os.path.normpath(folder / Path(value).expanduser()))
 
 
 def _text(path: Path | None) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dlgsum.core.errors import UsageError
+from dlgsum.core.text import plural
 from dlgsum.data.keys import Keys
 
 Parts = npt.NDArray[np.int8]
@@ -141,7 +142,7 @@ def _check_enough(groups: int, shares: Mapping[str, float]) -> None:
         # 10 rows × 0.1 is a row, whatever floats say.
         if groups * share < 1 - 1e-9:
             raise UsageError(
-                f"{name} would get {share:g} of {groups:,} different dialogues, which is less than one",
+                f"{name} would get {share:g} of {plural(groups, 'different dialogue')}, which is less than one",
                 f"This share needs {math.ceil(1 / share - 1e-9):,}; or give it {1 / max(2, groups):.2g} or more.",
             )
 

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dlgsum.core.errors import DataError
+from dlgsum.core.text import plural
 from dlgsum.data.quotes import broken_quoting
 from dlgsum.data.text_files import check_file, explained_access, open_text
 
 # Without a limit, one quote that is never closed would take the rest of a huge file into memory.
 LONGEST_CELL = 2**24
-WATCHED_ROWS = 500
+_WATCHED_ROWS = 500
 _BATCH_ROWS = 1000
+_BAD_LINES = 5  # named in a message
 Watch = Callable[[TextIO], None]
 _RUN_AS_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _KEPT_AS_TEXT = re.compile(r"'+[=+\-@\t\r]")
@@ -142,7 +144,7 @@ def csv_rows(path: Path, encoding: str, delimiter: str, watch: Watch | None = No
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             for number, fields in enumerate(reader):
-                if watch is not None and number % WATCHED_ROWS == 0:
+                if watch is not None and number % _WATCHED_ROWS == 0:
                     watch(stream)
                 begun = lines.begun
                 lines.begin_row()
@@ -185,10 +187,13 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 def _csv_record(line: int, header: list[str], fields: list[str]) -> Record:
     cells = {name: field for name, field in zip(header, fields, strict=False) if name}
-    problem = ""
-    if len(fields) < len(header) or any(field.strip() for field in fields[len(header) :]):
-        problem = f"{len(fields)} fields where the header has {len(header)}"
+    problem = f"{plural(len(fields), 'field')} where the header has {len(header):,}" if misfits(header, fields) else ""
     return Record(line, cells, problem)
+
+
+def misfits(header: list[str], fields: list[str]) -> bool:
+    """Say whether a row has another number of fields than the header; blank ones behind the last do not count."""
+    return len(fields) < len(header) or any(field.strip() for field in fields[len(header) :])
 
 
 def _read_jsonl(path: Path, encoding: str) -> Table:
@@ -214,28 +219,47 @@ def jsonl_rows(path: Path, encoding: str, watch: Watch | None = None) -> Iterato
         watch: as for ``csv_rows``.
 
     Raises:
-        DataError: the file cannot be read, or a line is no JSON object.
+        DataError: the file cannot be read, or lines are no JSON objects; the rest of the file is read to count them.
     """
+    bad: list[str] = []
+    count = 0
     # Only this line end: U+2028 may stand unescaped inside a JSON text.
     with open_text(path, encoding, newline="\n") as (stream, note):
         yield 0, note or "", {}
         for line, content in enumerate(stream, start=1):
-            if watch is not None and line % WATCHED_ROWS == 0:
+            if watch is not None and line % _WATCHED_ROWS == 0:
                 watch(stream)
             if not content.strip():
                 continue
-            try:
-                # NaN is what pandas writes for a missing value.
-                value = json.loads(content, parse_constant=lambda _: None)
-            except (ValueError, RecursionError) as error:
-                detail = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                raise DataError(f"{path} has no valid JSON on line {line:,}: {detail}.", _JSONL_HINT) from error
-            if not isinstance(value, dict):
-                raise DataError(
-                    f"{path} has a JSON {type(value).__name__} on line {line:,}; an object is wanted.",
-                    _JSONL_HINT,
-                )
-            yield line, content, value
+            value, problem = _object(content, line)
+            if value is None:
+                count += 1
+                bad += [problem] if count <= _BAD_LINES else []
+            elif not bad:
+                yield line, content, value
+    if bad:
+        raise _no_json_lines(path, bad, count)
+
+
+def _object(content: str, line: int) -> tuple[dict[str, Any] | None, str]:
+    """Return the JSON object of a line; None, and what is wrong with the line, where it is none."""
+    try:
+        # NaN is what pandas writes for a missing value.
+        value = json.loads(content, parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
+        detail = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        return None, f"no valid JSON on line {line:,}: {detail}"
+    if isinstance(value, dict):
+        return value, ""
+    return None, f"a JSON {type(value).__name__} on line {line:,}; an object is wanted"
+
+
+def _no_json_lines(path: Path, bad: list[str], count: int) -> DataError:
+    if count == 1:
+        return DataError(f"{path} has {bad[0]}.", _JSONL_HINT)
+    more = [f"and {count - len(bad):,} more"] if count > len(bad) else []
+    found = "".join(f"\n  {problem}" for problem in [*bad, *more])
+    return DataError(f"{path} has {count:,} lines that are not JSON objects:{found}", _JSONL_HINT)
 
 
 def _read_parquet(path: Path) -> Table:

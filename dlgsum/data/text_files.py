@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +16,9 @@ from dlgsum.data.encodings import find_encoding
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PACKED = (".zip", ".gz", ".tgz", ".tar", ".bz2", ".xz", ".zst", ".7z", ".rar")
 _WANTED = "a .csv, .tsv, .jsonl or .parquet file"
+_LINES_HINT = "Write one JSON object a line into a .jsonl file."
+_LONGEST_LINE = 2**20  # characters of a line that are looked at
 _HINTS = {
-    ".json": "Write one JSON object a line into a .jsonl file.",
     ".xlsx": "Save the sheet as CSV (UTF-8) and name that file.",
     ".xls": "Save the sheet as CSV (UTF-8) and name that file.",
     ".txt": "If its fields are separated by commas or tabs, rename it to .csv or .tsv.",
@@ -67,23 +70,39 @@ def explained_access(path: Path) -> Iterator[None]:
 
 
 def check_file(path: Path) -> None:
-    """Refuse a path that cannot be a data file, without opening it.
+    """Refuse a path that cannot be a data file; only a .json file is opened, to say what to do with it.
 
     Raises:
-        DataError: no such file, a folder, or an unsupported suffix.
+        DataError: no such file, a folder, an unsupported suffix, or a place that may not be looked at.
     """
+    with explained_access(path):
+        there = exists(path)
+    if not there:
+        raise DataError(f"{path} does not exist; {_WANTED} is wanted.", _missing_hint(path))
     if path.is_dir():
         found = data_files(path)
         hint = f"Name one of its files: {', '.join(found)}." if found else "It holds no such file."
         raise DataError(f"{path} is a folder; {_WANTED} is wanted.", hint)
-    if not path.exists():
-        raise DataError(f"{path} does not exist; {_WANTED} is wanted.", _missing_hint(path))
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise DataError(
-            f"{path} has the ending {suffix!r}; the endings understood are {', '.join(SUFFIXES)}.",
-            _HINTS.get(suffix, "Convert the file to one of these."),
-        )
+        hint = _json_hint(path) if suffix == ".json" else _HINTS.get(suffix, "Convert the file to one of these.")
+        raise DataError(f"{path} has the ending {suffix!r}; the endings understood are {', '.join(SUFFIXES)}.", hint)
+
+
+def exists(path: Path) -> bool:
+    """Say whether there is a file or folder of this name; no for what cannot be a name, such as one that is too long.
+
+    Raises:
+        OSError: the system does not let it be seen.
+    """
+    try:
+        return path.exists()
+    except ValueError:
+        return False
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def data_files(folder: Path) -> list[str]:
@@ -96,7 +115,7 @@ def data_files(folder: Path) -> list[str]:
 
 def _missing_hint(path: Path) -> str:
     folder = path.parent
-    if not folder.is_dir():
+    if not exists(folder) or not folder.is_dir():
         return f"The folder {folder} does not exist either; relative paths start at {Path.cwd()}."
     found = data_files(folder)
     # macOS stores Hangul names as separate letters: compare what people see.
@@ -105,3 +124,15 @@ def _missing_hint(path: Path) -> str:
     if close:
         return f"Did you mean {folder / composed[close]}?"
     return f"{folder} holds: {', '.join(found)}." if found else f"{folder} holds no data file."
+
+
+def _json_hint(path: Path) -> str:
+    """Return what to do with a .json file: its lines may be JSON objects already."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as stream:
+            lines = [line for _ in range(20) if (line := stream.readline(_LONGEST_LINE)).strip()][:2]
+        if len(lines) == 2 and all(isinstance(json.loads(line), dict) for line in lines):
+            return f"Its lines are JSON objects, which is what .jsonl means: rename it to {path.stem}.jsonl."
+    except (OSError, ValueError, RecursionError):
+        pass
+    return _LINES_HINT

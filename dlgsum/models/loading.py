@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,13 @@ def model_problems(model: Model) -> list[str]:
         return [
             f"model.architecture={wanted} does not fit model.checkpoint={checkpoint}: "
             f"{MINI} is trained from scratch; set both to {MINI}, or neither"
+        ]
+    # Only the name itself: /home/gpt/kobart is a KoBART.
+    name = checkpoint.rstrip("/").rpartition("/")[2].lower()
+    if "gpt" in name and not re.search(r"bart|t5", name):
+        return [
+            f"model.checkpoint={checkpoint} looks like a model without an encoder (GPT), which cannot be trained here; "
+            "choose an encoder-decoder, such as model=kobart or a T5"
         ]
     if checkpoint == "auto" and wanted not in ("auto", "kobart"):
         return [

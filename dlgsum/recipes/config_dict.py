@@ -59,7 +59,8 @@ class ConfigManager:
             ConfigError: a parameter that is no setting, or a value that is not allowed; every one is reported.
         """
         # Composed for the checks: the values get their types, and contradictions are found.
-        merged = compose(request_for(ConfigDict(config), *sweep_overrides(params)), config_problems)
+        request = request_for(ConfigDict(config), *sweep_overrides(params))
+        merged = compose(dataclasses.replace(request, overrides_from="the sweep's parameters"), config_problems)
         return ConfigDict(dataclasses.asdict(merged.config))
 
     def validate_config_file(self, path: str | Path) -> configurations.Verdict:
@@ -79,7 +80,8 @@ def request_for(settings: Mapping[str, Any], *overrides: str) -> Request:
     """
     plain = copy.deepcopy(dict(settings))
     if isinstance(settings, ConfigDict):
-        return Request(overrides=overrides, values=plain, environ={})
+        # A base, so that a group chosen now is not buried by what an earlier choice of it had set.
+        return Request(overrides=overrides, base=plain, environ={})
     return Request(overrides=overrides, values=plain)
 
 

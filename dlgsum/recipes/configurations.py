@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from dlgsum.core.files import is_file
 from dlgsum.core.log import gathered_warnings
 from dlgsum.metrics.suite import known_metric_names
 from dlgsum.recipes import wiring
-from dlgsum.recipes.settle import compose_checked, missing_files
+from dlgsum.recipes.settle import compose_and_check
 from dlgsum.recipes.wiring import NOT_SCORES
 from dlgsum.tracking.run import find_run
 
@@ -54,15 +55,9 @@ def check(request: Request, name: str) -> Verdict:
 
     Nothing is loaded and the hub is not asked.
     """
-    composition: Composition | None = None
-    problems: tuple[str, ...] = ()
     with gathered_warnings() as warnings:
-        try:
-            composition = compose_checked(request)
-        except ConfigError as error:
-            problems = tuple(error.problems)
-    missing = () if composition is None else tuple(missing_files(composition.config))
-    return Verdict(name, problems, missing, tuple(warnings))
+        _, problems, missing = compose_and_check(request)
+    return Verdict(name, tuple(problems), tuple(missing), tuple(warnings))
 
 
 def check_all(files: Sequence[Path], request: Request) -> list[Verdict]:
@@ -90,11 +85,11 @@ def named(name: str, config_dir: Path | None) -> Composition:
     empty = Request(config_dir=config_dir, environ={})
     if name == DEFAULTS:
         return compose(empty)
-    if "=" in name:
-        return compose(dataclasses.replace(empty, overrides=name.split()))
     path = Path(name)
     if is_file(path):
         return compose(dataclasses.replace(empty, file=path))
+    if "=" in name:
+        return compose(dataclasses.replace(empty, overrides=_words(name)))
     experiments = group_options(search_path(config_dir)).get("experiment", [])
     if name in experiments:
         return compose(dataclasses.replace(empty, overrides=[f"experiment={name}"]))
@@ -110,3 +105,8 @@ def named(name: str, config_dir: Path | None) -> Composition:
             f"Did you mean {guess}?" if guess else error.hint,
         ) from None
     return compose(dataclasses.replace(empty, file=run.config))
+
+
+def _words(text: str) -> list[str]:
+    """Return the overrides of a line; blanks inside quotes part nothing, and the quotes stay."""
+    return re.findall(r"""(?:[^\s'"]|'[^']*'|"[^"]*"|['"])+""", text)

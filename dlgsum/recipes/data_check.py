@@ -19,12 +19,12 @@ from dlgsum.config.schema import Config
 from dlgsum.core.errors import DataError, UsageError
 from dlgsum.core.files import write_json
 from dlgsum.data.check import inspect_splits
-from dlgsum.data.check_report import DataReport, Limits, TokenLengths
+from dlgsum.data.check_report import DataReport, Limits, TokenizerNote, TokenLengths
 from dlgsum.data.rows import Dialogue, Split
 from dlgsum.data.sources import load_file
 from dlgsum.data.text_files import check_file
 from dlgsum.recipes import wiring
-from dlgsum.recipes.settle import compose_checked, settle
+from dlgsum.recipes.settle import Settled, compose_checked, settle
 
 if TYPE_CHECKING:
     from dlgsum.models.encoding import SummaryTokenizer
@@ -34,7 +34,13 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 _CHUNK = 1000  # rows tokenized at once
-_ROLES = (("train", ("train",)), ("validation", ("dev", "val")), ("test", ("test",)))
+# Split to how words of file names begin: English ones, and Korean ones, unless they name a person (학습자) …
+# although 학습자료 is none.
+_ROLES = (
+    ("train", r"train", r"(학습|훈련)(?!자(?!료))"),
+    ("validation", r"dev|val", r"(개발|검증)(?!자(?!료))"),
+    ("test", r"test", r"(평가|시험|테스트)(?!자(?!료))"),
+)
 
 
 def check_files(
@@ -42,9 +48,10 @@ def check_files(
 ) -> DataReport:
     """Check files, or without any those of the configuration.
 
-    A file whose name has a word that begins with ``train``, ``dev``, ``val`` or ``test`` stands for that split, and
-    they are reported in this order; a second one of a kind, and any other file, goes by its own name. All are
-    compared with each other. A tokenizer that is trained, as kobart_mini's, is trained on the first of them.
+    A file whose name has a word that begins with ``train``, ``dev``, ``val`` or ``test``, or with a Korean word for one
+    of them, stands for that split, and they are reported in this order; a second one of a kind, and any other file,
+    goes by its own name. All are compared with each other. A tokenizer that is trained, as kobart_mini's, is trained on
+    the first of them.
 
     Args:
         tokens: also measure token lengths and look for unknown characters, which needs the tokenizer.
@@ -67,7 +74,8 @@ def check_files(
         return inspect_splits(_load(files, config), progress=progress)
     settled = settle(asked)
     splits = _load(files, settled.config)
-    tokenizer = _tokenizer(settled.config, settled.model, splits[0])
+    start = _start(settled.config, settled.model, splits[0])
+    tokenizer = start.tokenizer
     rows = sum(len(split.rows) for split in splits)
     done = 0
     lengths = {}
@@ -79,6 +87,7 @@ def check_files(
         tokens=lengths,
         limits=limits(settled.config),
         unknown=UnknownCharacters(tokenizer),
+        tokenizer=tokenizer_note(settled, start, splits[0]),
         progress=_later(progress, done, 2 * rows),
     )
 
@@ -86,6 +95,30 @@ def check_files(
 def limits(config: Config) -> Limits:
     """Return the token lengths at which a configuration cuts."""
     return Limits(config.tokenizer.encoder_max_len, config.tokenizer.decoder_max_len)
+
+
+def tokenizer_note(settled: Settled, start: wiring.Start, train: Split) -> TokenizerNote:
+    """Return whose tokens a report counts.
+
+    Args:
+        start: as made of ``settled`` and ``train``.
+        train: the rows whose tags became tokens, and on which kobart_mini's tokenizer is trained.
+    """
+    choice, size = settled.model, len(start.tokenizer.hf)
+    if choice.kind != "mini":
+        return TokenizerNote(choice.checkpoint, size)
+    numbers, cautions = "token lengths, shares that are cut and unknown characters", []
+    if choice.reason != "as asked":
+        cautions.append(
+            f"model=auto became {choice.checkpoint} ({choice.reason}): {numbers} are its own, not KoBART's. "
+            "Check again where KoBART can be had, with model=kobart."
+        )
+    if train.name != "train":
+        cautions.append(
+            f"{choice.checkpoint}'s tokenizer was trained on {train.name}, but a run trains it on its training rows, "
+            f"so {'all this' if cautions else numbers} can differ there: name the training file as well (train.csv)."
+        )
+    return TokenizerNote(choice.checkpoint, size, train.name, train.source, len(train.rows), caution=" ".join(cautions))
 
 
 def save_report(report: DataReport, path: Path) -> None:
@@ -113,12 +146,16 @@ def refuse_errors(report: DataReport, config: Config) -> None:
 def role(file: Path) -> str:
     """Return the split that a file's name speaks of: train, validation, test, or "" for none.
 
-    The first word that fits decides: ``dev_of_test_users.csv`` is a validation file, ``latest.csv`` none.
+    The first word that fits decides: ``dev_of_test_users.csv`` is a validation file, ``latest.csv`` none. Korean words
+    decide where no English one does: ``학습.csv`` is a training file, ``개발_train.csv`` as well.
     """
-    for word in re.findall(r"[a-z]+", file.stem.lower()):
-        for name, beginnings in _ROLES:
-            if word.startswith(beginnings):
-                return name
+    # macOS stores Hangul names as separate letters.
+    stem = unicodedata.normalize("NFC", file.stem).lower()
+    for place, words in ((1, r"[a-z]+"), (2, r"[가-힣]+")):
+        for word in re.findall(words, stem):
+            for beginnings in _ROLES:
+                if re.match(beginnings[place], word):
+                    return beginnings[0]
     return ""
 
 
@@ -180,7 +217,7 @@ def _load(files: Sequence[Path], config: Config) -> list[Split]:
     splits: list[Split] = []
     names: set[str] = set()
     # In the order of a run, however the shell listed them.
-    order = [*(name for name, _ in _ROLES), ""]
+    order = [*(name for name, *_ in _ROLES), ""]
     for meant, file in sorted(((role(file), file) for file in files), key=lambda pair: order.index(pair[0])):
         name = next(name for name in (meant, file.name, str(file)) if name and name not in names)
         names.add(name)
@@ -200,12 +237,12 @@ def _load_one(file: Path, config: Config, name: str, meant: str) -> Split:
         return load_file(file, config.data, name=name, need_summary=True)
 
 
-def _tokenizer(config: Config, choice: ModelChoice, split: Split) -> SummaryTokenizer:
-    """Return the tokenizer that a run on these training rows would use; no weight is loaded."""
+def _start(config: Config, choice: ModelChoice, split: Split) -> wiring.Start:
+    """Return what a run on these training rows would start from, with its tokenizer; no weight is loaded."""
     from dlgsum.core.log import route_transformers
 
     route_transformers()
-    return wiring.build_start(config, choice, split).tokenizer
+    return wiring.build_start(config, choice, split)
 
 
 def _lengths(tokenizer: SummaryTokenizer, split: Split, progress: Progress | None) -> TokenLengths:
@@ -233,4 +270,7 @@ def _later(progress: Progress | None, before: int, total: int) -> Progress | Non
     return lambda done, _: progress(before + done, total)
 
 
-__all__ = ["UnknownCharacters", "check_files", "inspect_splits", "limits", "refuse_errors", "role", "save_report"]
+__all__ = [
+    "UnknownCharacters", "check_files", "inspect_splits", "limits", "refuse_errors", "role", "save_report",
+    "tokenizer_note",
+]  # fmt: skip

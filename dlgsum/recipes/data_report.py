@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dlgsum.core.text import plural
 from dlgsum.data.check_findings import percent
-from dlgsum.data.check_report import DataReport, Distribution, Finding, Noted, SideReport, SplitReport
+from dlgsum.data.check_report import DataReport, Distribution, Finding, Noted, SideReport, SplitReport, TokenizerNote
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +50,8 @@ def show_report(report: DataReport, console: Console, *, compact: bool = False) 
         return
     names = [split.name for split in report.splits]
     _table(console, "Data", names, _compact_rows(report.splits) if compact else _rows(report.splits))
+    if report.tokenizer is not None:
+        _show_tokenizer(console, report.tokenizer)
     if not compact:
         _tags(console, report)
         _histogram(console, report, "Tokens of a dialogue", lambda split: split.source_tokens)
@@ -61,9 +64,20 @@ def show_report(report: DataReport, console: Console, *, compact: bool = False) 
         _show(console, finding)
     notes = sum(finding.level == "note" for finding in report.findings)
     if compact and notes:
-        console.print(f"{notes} note{'s' if notes > 1 else ''}: dlgsum data check", markup=False, highlight=False)
-    elif not report.findings:
+        console.print(f"{plural(notes, 'note')}: dlgsum data check", markup=False, highlight=False)
+    elif not report.findings and (report.tokenizer is None or not report.tokenizer.caution):
         console.print("Nothing odd was found.", style="green")
+
+
+def _show_tokenizer(console: Console, note: TokenizerNote) -> None:
+    trained = ""
+    if note.trained_on:
+        rows = plural(note.trained_rows, "row")
+        trained = f", trained on {rows} of {note.trained_on} ({Path(note.trained_source).name})"
+    text = f"tokenizer: {note.name}, {plural(note.size, 'token')}{trained}"
+    console.print(text, markup=False, highlight=False)
+    if note.caution:
+        console.print(f"warning: {note.caution}", style=_STYLES["warning"], markup=False, highlight=False)
 
 
 def _show(console: Console, finding: Finding) -> None:
@@ -99,7 +113,7 @@ def _rows(splits: Sequence[SplitReport]) -> list[Row]:
         *((f"left out: {reason}", *(_noted(split.skipped.get(reason)) for split in splits)) for reason in reasons),
         *((_LABELS[kind], *(_noted(split.counts[kind]) for split in splits)) for kind in kinds),
         *(
-            (f"{number} speaker{'s' * (number != '1')}", *(_none_or(s.speaker_counts.get(number, 0)) for s in splits))
+            (plural(int(number), "speaker"), *(_none_or(s.speaker_counts.get(number, 0)) for s in splits))
             for number in speakers
         ),
         ("turns: median / 95 % / most", *(_three(split.turns) for split in splits)),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import dataclasses
+import secrets
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,8 @@ from dlgsum.data.text_files import check_file
 from dlgsum.recipes.settle import compose_checked
 
 Progress = Callable[[int, int], None]
+_NAMES = {"train": "train", "dev": "validation", "test": "test"}
+_REPLACED = ("data.source", "data.encoding", *(f"data.{name}" for name in _NAMES.values()))
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class SplitResult:
         files: part to the file's path.
         parts: what each part is like.
         stratified: how many topics were kept in proportion; rarer ones were taken together.
+        settings: overrides with which a run reads these files as this one was read; those of a configuration file
+            are not among them.
+        misfits: rows copied although they have another number of fields than the header; training leaves them out.
+        misfit_lines: the lines of the source on which the first few of them begin.
     """
 
     source: str
@@ -43,6 +49,9 @@ class SplitResult:
     files: dict[str, str]
     parts: list[PartSummary]
     stratified: int
+    settings: list[str]
+    misfits: int = 0
+    misfit_lines: list[int] = dataclasses.field(default_factory=list)
 
 
 def split_file(
@@ -77,10 +86,7 @@ def split_file(
     folder = folder or file.parent / f"{file.stem}_split"
     targets = {name: folder / f"{name}{file.suffix}" for name in shares}
     check_targets(list(targets.values()), force=force, source=file)
-    asked = Request(
-        [*request.overrides, "data.source=sample"], request.file, request.config_dir, request.environ, request.values
-    )
-    data = compose_checked(asked).config.data
+    data = _data(request, request.overrides)
     bundled = file.parent == SAMPLE_FOLDER
     columns = Columns() if bundled else data.columns
     texts = [columns.dialogue, columns.summary, *columns.extra_summaries]
@@ -91,10 +97,38 @@ def split_file(
         writers = [stack.enter_context(source.writer(paths[name])) for name in shares]
         for part, (_, row) in zip(parts.tolist(), source.rows(progress), strict=True):
             writers[part](row)
+    files = {name: str(path) for name, path in targets.items()}
     return SplitResult(
-        str(file), seed, {name: str(path) for name, path in targets.items()},
-        summarise(parts, keys, topics, lengths, shares), len(stratified_topics(topics, shares)),
+        str(file), seed, files, summarise(parts, keys, topics, lengths, shares),
+        len(stratified_topics(topics, shares)), _settings(request, files), source.misfits, source.misfit_lines,
     )  # fmt: skip
+
+
+def file_settings(files: Mapping[str, str]) -> list[str]:
+    """Return the overrides that name these files, by their part: train, dev, test."""
+    return [f"data.{name}={files[part]}" for part, name in _NAMES.items() if part in files]
+
+
+def _settings(request: Request, files: Mapping[str, str]) -> list[str]:
+    kept = [line for line in request.overrides if _says_how_to_read(line)]
+    # A group of their own, or a file's, may hold what is needed, so another group must not take its place.
+    own = request.file or request.config_dir or any("." not in line.partition("=")[0] for line in kept)
+    settings = ["data.source=csv" if own else "data=csv", *kept]
+    # What is written is UTF-8, whatever encoding a configuration file names.
+    if _data(request, kept).encoding.lower() not in ("auto", "utf-8", "utf8"):
+        settings.append("data.encoding=utf-8")
+    return [*settings, *file_settings(files)]
+
+
+def _says_how_to_read(override: str) -> bool:
+    key = override.partition("=")[0].lstrip("+").strip()
+    return (key == "data" or key.startswith("data.")) and key not in _REPLACED
+
+
+def _data(request: Request, overrides: Sequence[str]) -> Data:
+    """Return the settings for reading; the files of the configuration need not exist."""
+    asked = dataclasses.replace(request, overrides=[*overrides, "data.source=sample"])
+    return compose_checked(asked).config.data
 
 
 def write_sample(folder: Path, *, force: bool = False) -> list[Path]:
@@ -133,18 +167,19 @@ def check_targets(targets: list[Path], *, force: bool, source: Path | None = Non
 
 @contextmanager
 def new_files(targets: Mapping[str, Path]) -> Iterator[dict[str, Path]]:
-    """Give a path to write for each target; in the end all take their places, after an exception none does."""
+    """Give a path to write for each target; in the end all take their places, after an exception none does.
+
+    The files get the permissions that the user's umask gives new files.
+    """
     with ExitStack() as stack:
         paths = {}
         for name, target in targets.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, path = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-            os.close(handle)
-            paths[name] = Path(path)
+            paths[name] = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+            paths[name].touch(exist_ok=False)
             stack.callback(paths[name].unlink, missing_ok=True)
         yield paths
         for name, target in targets.items():
-            paths[name].chmod(0o644)
             paths[name].replace(target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import platform
@@ -16,7 +17,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from dlgsum.config.compose import compose
-from dlgsum.config.groups import load_yaml, packaged_conf
+from dlgsum.config.groups import find, load_yaml, packaged_conf, search_path
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.device import plan_device
@@ -105,7 +106,10 @@ def _versions(found: Found) -> None:
 
 def _settings(found: Found) -> Config:
     """Check the configuration that a command without arguments uses here; the defaults where it is not valid."""
-    names = [*load_yaml(packaged_conf() / "env.yaml"), *(name for name in os.environ if name.startswith("DLGSUM__"))]
+    names = [
+        *load_yaml(find(search_path(None), "env.yaml")),
+        *(name for name in os.environ if name.startswith("DLGSUM__")),
+    ]
     active = [name for name in names if os.environ.get(name)]
     try:
         config = compose(Request(), config_problems).config
@@ -219,8 +223,11 @@ def _text(found: Found) -> None:
 def _korean_fonts() -> Iterator[str]:
     listing = shutil.which("fc-list")
     if listing is not None:
-        done = subprocess.run([listing, ":lang=ko", "family"], capture_output=True, text=True, timeout=20, check=False)
-        yield from sorted({line.partition(",")[0] for line in done.stdout.splitlines() if line})
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(
+                [listing, ":lang=ko", "family"], capture_output=True, text=True, timeout=20, check=False
+            )
+            yield from sorted({line.partition(",")[0] for line in done.stdout.splitlines() if line})
     for folder in _FONT_FOLDERS:
         for path in sorted(Path(folder).expanduser().rglob("*.[to]t[fc]")):
             if path.stem.lower().replace("-", "").startswith(_KOREAN_FONTS):

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shutil
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import EnvironmentProblem
 from dlgsum.core.log import route_transformers
+from dlgsum.core.text import plural
 from dlgsum.data.check_report import DataReport
 from dlgsum.recipes import data_check, wiring
 from dlgsum.recipes.checks import Check, CheckList
 from dlgsum.recipes.failures import failures_in_words
+from dlgsum.recipes.few_steps import longest_batch, shape, take_steps, widest_batch
 from dlgsum.recipes.prepare import Prepared, load_generator, prepare
 from dlgsum.recipes.settle import Settled
 
 if TYPE_CHECKING:
-    from dlgsum.data.encode import EncodedSplit
     from dlgsum.training.inference import SummaryGenerator
     from dlgsum.training.trainer import SummarizationTrainer
 
@@ -41,8 +43,11 @@ class Estimate:
         steps: optimizer steps of the full run, at most: it may stop early.
         step: one of them, the median of a few on rows of typical length.
         evaluations: how often the validation rows are generated and scored.
-        evaluation: one of them; an untrained model writes to the limit, so this is an upper bound.
-        test: the same for the test rows; 0 without any.
+        evaluation: one of them, with the writing of a best model. An untrained model writes to the limit, so later ones
+            are faster.
+        test: generating and scoring the test rows; 0 without any.
+        checkpoints: how often a checkpoint is written.
+        checkpoint: writing one.
         disk: what the run folder takes at its largest.
         free: what the disk has left.
     """
@@ -52,13 +57,20 @@ class Estimate:
     evaluations: int
     evaluation: float
     test: float
+    checkpoints: int
+    checkpoint: float
     disk: int
     free: int
 
     @property
-    def seconds(self) -> float:
-        """The whole run."""
-        return self.steps * self.step + self.evaluations * self.evaluation + self.test
+    def least(self) -> float:
+        """The run without its evaluations."""
+        return self.steps * self.step + self.checkpoints * self.checkpoint
+
+    @property
+    def most(self) -> float:
+        """The run with evaluations as slow as the one that was timed."""
+        return self.least + self.evaluations * self.evaluation + self.test
 
 
 @dataclass(frozen=True)
@@ -89,15 +101,12 @@ def dry_run(
     """
     config = settled.config
     log = CheckList(on_check)
-    with failures_in_words(lambda: None):
+    with failures_in_words(lambda: None), ExitStack() as stack:
         route_transformers()
-        folder = _temporary_folder(wiring.output_dir(config), log)
-        try:
-            prepared = _data(settled, log, on_data)
-            generator = _model(settled, prepared, log)
-            estimate = _try(config, prepared, generator, folder, log)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        folder = _temporary_folder(wiring.output_dir(config), log, stack)
+        prepared = _data(settled, log, on_data)
+        generator = _model(settled, prepared, log)
+        estimate = _try(config, prepared, generator, folder, log)
     if estimate.disk > estimate.free:
         raise EnvironmentProblem(
             f"A full run needs {_size(estimate.disk)} in {wiring.output_dir(config)}, which has {_size(estimate.free)}",
@@ -106,11 +115,13 @@ def dry_run(
     return DryRun(log.checks, prepared.report, estimate)
 
 
-def _temporary_folder(output: Path, log: CheckList) -> Path:
+def _temporary_folder(output: Path, log: CheckList, stack: ExitStack) -> Path:
+    """Make a folder that is removed when the stack closes."""
     with log.check("output folder") as found:
         try:
             output.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=".dry-run-", dir=output))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
         except OSError as error:
             raise EnvironmentProblem(
                 f"Nothing can be written in {output}: {error.strerror}", "Choose another: general.output_dir=DIR"
@@ -139,122 +150,71 @@ def _model(settled: Settled, prepared: Prepared, log: CheckList) -> SummaryGener
 
 
 def _try(config: Config, prepared: Prepared, generator: SummaryGenerator, folder: Path, log: CheckList) -> Estimate:
+    training = config.training
     train, validation = prepared.datasets["train"], prepared.datasets["validation"]
     full = wiring.build_trainer(config, generator, train, validation, folder / "checkpoints")
-    steps = _full_steps(full)
+    try_steps = partial(take_steps, config, generator, validation, folder)
 
     with log.check("step at the longest rows") as found:
-        worst = _longest_batch(config, train)
-        _steps(config, generator, worst, validation, folder, count=1, save=True)
-        sources, targets = worst.source_lengths.max(), worst.target_lengths.max()
-        found(f"forward, backward and update with rows of up to {sources} + {targets} tokens{_peak_memory(generator)}")
+        longest = longest_batch(config, train)
+        saved = try_steps(longest, count=1, save=True)
+        found(f"forward, backward and update: {shape(longest)}{_peak_memory(generator)}")
     with log.check("checkpoint") as found:
         checkpoint = _bytes(folder / "checkpoints")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        started = time.perf_counter()
         generator.model.save_pretrained(folder / "model")
+        a_model = time.perf_counter() - started
         model = _bytes(folder / "model")
         shutil.rmtree(folder / "model")
         found(f"{_size(checkpoint)} written and removed; a kept model takes {_size(model)}")
+    if training.batching == "tokens":
+        # Batches of short sources hold many rows, and so the most target tokens, on which the output layer works.
+        with log.check("step with most target tokens") as found:
+            widest = widest_batch(full, train)
+            try_steps(widest, count=1)
+            found(f"forward, backward and update: {shape(widest)}{_peak_memory(generator)}")
     with log.check(f"{TIMED_STEPS} steps at typical rows") as found:
-        step = _steps(config, generator, train, validation, folder, count=TIMED_STEPS)
+        steps = _full_steps(full)
+        step = statistics.median(try_steps(train, count=TIMED_STEPS).steps[1:])
         found(f"{step:.3g} s a step, {steps:,} steps in a full run")
     with log.check("generation") as found:
-        size = config.training.per_device_eval_batch_size
-        batch = validation.select(size)
+        batch = validation.select(training.per_device_eval_batch_size)
+        suite, references = full.suite, validation.rows[0].references
+        suite.score([references[0]], [references[:1]])  # loads the analyser
         started = time.perf_counter()
-        beams = generator.evaluation
-        texts = generator.run(batch, batch_size=size, generation=beams).texts
+        full.evaluate(batch)
         a_row = (time.perf_counter() - started) / len(batch)
-        found(
-            f"{len(batch)} rows with {beams.num_beams} beams, {a_row:.2g} s a row at most; the first: {texts[0][:60]!r}"
-        )
+        written = full.last_evaluation.texts[0][:60] if full.last_evaluation else ""
+        beams = generator.evaluation.num_beams
+        found(f"{plural(len(batch), 'row')} with {plural(beams, 'beam')}, generated and scored in {a_row:.2g} s each")
+        found(f"the first, by the model as it is: {written!r}")
     with log.check("scoring") as found:
-        suite = full.suite
         rows = validation.rows[:_SCORED_ROWS]
-        suite.score([rows[0].references[0]], [rows[0].references[:1]])  # loads the analyser
-        started = time.perf_counter()
-        # The references themselves, so that the scorer works on real summaries and must find them equal.
+        # The references themselves, which the scorer must find equal.
         scores = suite.score([row.references[0] for row in rows], [row.references[:1] for row in rows])
-        a_score = (time.perf_counter() - started) / len(rows)
         best = scores.metrics["rouge_combined_f1"]
         # A scorer for English finds nothing in Korean to compare, and then even this is below 1.
-        told = f"{len(rows)} references against themselves give {best:.3f} ({scores.signature})"
+        told = f"{plural(len(rows), 'reference')} against themselves give {best:.3f} ({scores.signature})"
         if best > 0.999:
             found(told)
         else:
             found.warn(f"{told}: metrics.scorer={config.metrics.scorer} cannot read all of them")
 
-    training = config.training
+    checkpoints = _times(*training.saving, steps, full)
     return Estimate(
         steps=steps,
         step=step,
-        evaluations=_evaluations(config, steps, full),
-        evaluation=len(validation) * (a_row + a_score),
-        test=len(prepared.datasets["test"]) * (a_row + a_score) if "test" in prepared.datasets else 0.0,
+        evaluations=_times(training.eval_strategy, training.eval_steps, steps, full),
+        evaluation=len(validation) * a_row + a_model,
+        test=len(prepared.datasets["test"]) * a_row if "test" in prepared.datasets else 0.0,
+        checkpoints=checkpoints,
+        checkpoint=saved.save,
         # One more of each than is kept: the new one is written before the old one goes.
-        disk=(0 if training.saving[0] == "no" else checkpoint * ((training.save_total_limit or steps) + 1))
+        disk=checkpoint * min(checkpoints, (training.save_total_limit or checkpoints) + 1)
         + model * (training.keep_best + 1),
         free=shutil.disk_usage(folder).free,
     )
-
-
-def _steps(
-    config: Config,
-    generator: SummaryGenerator,
-    train: EncodedSplit,
-    validation: EncodedSplit,
-    folder: Path,
-    *,
-    count: int,
-    save: bool = False,
-) -> float:
-    """Train a few steps; return the median of their seconds, without the first where there are several."""
-    few = dataclasses.replace(
-        config.training,
-        max_steps=count, eval_strategy="no", load_best_model_at_end=False, early_stopping_patience=None,
-        save_strategy="steps" if save else "no", save_steps=count,
-    )  # fmt: skip
-    limited = dataclasses.replace(config, training=few)
-    trainer = wiring.build_trainer(limited, generator, train, validation, folder / "checkpoints")
-    clock = _clock()
-    trainer.add_callback(clock)
-    trainer.train()
-    seconds: list[float] = clock.seconds
-    return statistics.median(seconds[1:] or seconds)
-
-
-def _clock() -> Any:
-    """Return a callback that measures each optimizer step."""
-    import torch
-    from transformers import TrainerCallback
-
-    class Clock(TrainerCallback):
-        def __init__(self) -> None:
-            self.seconds: list[float] = []
-            self._begun = 0.0
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self._begun = self._now()
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            self.seconds.append(self._now() - self._begun)
-
-        def _now(self) -> float:
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            return time.perf_counter()
-
-    return Clock()
-
-
-def _longest_batch(config: Config, train: EncodedSplit) -> EncodedSplit:
-    """Return the rows of one optimizer step at its worst: the longest ones, as many as fit a batch."""
-    training = config.training
-    ordered, _ = train.longest_first()
-    if training.batching == "tokens":
-        longest = int(ordered.source_lengths[0] + ordered.target_lengths.max())
-        return ordered.select(max(1, training.tokens_per_batch // longest) * training.accumulation)
-    return ordered.select(training.per_device_train_batch_size * training.accumulation)
 
 
 def _full_steps(trainer: SummarizationTrainer) -> int:
@@ -264,12 +224,12 @@ def _full_steps(trainer: SummarizationTrainer) -> int:
     return max(1, math.ceil(trainer.args.num_train_epochs * an_epoch))
 
 
-def _evaluations(config: Config, steps: int, trainer: SummarizationTrainer) -> int:
-    training = config.training
-    if training.eval_strategy == "no":
+def _times(strategy: str, every: int | None, steps: int, trainer: SummarizationTrainer) -> int:
+    """Return how often something happens in a full run, by its strategy."""
+    if strategy == "no":
         return 0
-    if training.eval_strategy == "steps":
-        return steps // (training.eval_steps or steps)
+    if strategy == "steps":
+        return steps // (every or steps)
     an_epoch = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
     return math.ceil(steps / an_epoch)
 

@@ -30,10 +30,13 @@ def failures_in_words(run: Callable[[], RunFolder | None]) -> Iterator[None]:
     except KeyboardInterrupt as error:
         number = int(error.args[0]) if error.args else int(signal.SIGINT)
         folder = run()
-        kept = folder.best_model if folder and folder.best_model.is_dir() else None
+        name = signal.Signals(number).name
+        if folder is None:
+            raise Interrupted(number, f"Interrupted ({name}); nothing was kept.") from None
+        kept = folder.best_model if folder.best_model.is_dir() else None
         raise Interrupted(
             number,
-            f"Interrupted ({signal.Signals(number).name}). The run is in {folder.path if folder else None}.",
+            f"Interrupted ({name}). The run is in {folder.path}.",
             f"The best model so far is {kept}." if kept else "There was no model to keep yet.",
         ) from None
     except OSError as error:

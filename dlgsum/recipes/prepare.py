@@ -51,6 +51,7 @@ def prepare(settled: Settled, splits: Splits | None = None) -> Prepared:
         },
         limits=data_check.limits(config),
         unknown=data_check.UnknownCharacters(start.tokenizer),
+        tokenizer=data_check.tokenizer_note(settled, start, splits.train),
     )
     return Prepared(splits, start, datasets, report)
 

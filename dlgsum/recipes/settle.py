@@ -14,7 +14,7 @@ from dlgsum.config.origin import Origin, Setting
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import ConfigError, DataError
-from dlgsum.data.source_kinds import FileSource
+from dlgsum.data.source_kinds import DatasetSource, FileSource
 from dlgsum.data.sources import resolve_files
 from dlgsum.metrics.suite import settings_problems
 from dlgsum.models.loading import ModelChoice, choose_checkpoint, model_problems
@@ -54,10 +54,16 @@ def settle(request: Request) -> Settled:
     history = dict(composition.history)
     for key in leaves():
         value = value_of(settled.config, key)
-        if value != value_of(composition.config, key):
+        before = value_of(composition.config, key)
+        if value != before and not _same_place(value, before):
             reason = settled.reasons.get(key.partition(".")[0], "")
             history[key] = (*history.get(key, ()), Setting(value, Origin("choice", f"settled: {reason}")))
     return dataclasses.replace(settled, history=history)
+
+
+def _same_place(value: object, before: object) -> bool:
+    """Say whether two values are one path, once relative and once absolute: it was not overridden."""
+    return isinstance(value, str) and isinstance(before, str) and Path(value).resolve() == Path(before).resolve()
 
 
 def compose_checked(request: Request) -> Composition:
@@ -66,6 +72,14 @@ def compose_checked(request: Request) -> Composition:
     Raises:
         ConfigError: with every problem found; files that do not exist are listed beside other problems.
     """
+    composition, problems, missing = compose_and_check(request)
+    if composition is None:
+        raise ConfigError([*problems, *missing])
+    return composition
+
+
+def compose_and_check(request: Request) -> tuple[Composition | None, list[str], list[str]]:
+    """Compose a configuration; return it unless there are problems, the problems, and the files that are missing."""
     missing: list[str] = []
 
     def further(config: Config) -> list[str]:
@@ -73,9 +87,9 @@ def compose_checked(request: Request) -> Composition:
         return config_problems(config)
 
     try:
-        return compose(request, further)
+        return compose(request, further), [], missing
     except ConfigError as error:
-        raise ConfigError([*error.problems, *missing]) from None
+        return None, error.problems, missing
 
 
 def missing_files(config: Config) -> list[str]:
@@ -85,11 +99,13 @@ def missing_files(config: Config) -> list[str]:
         files = resolve_files(config.data, folder=Path.cwd())
         for source in files.sources.values():
             try:
-                if isinstance(source, FileSource):  # whether the hub has a data set is not asked here
+                if isinstance(source, FileSource):
                     source.check()
+                elif isinstance(source, DatasetSource):  # whether the hub has it is not asked here
+                    source.dataset.check_name()
             except DataError as error:
                 lines.append(f"{error.message} {error.hint}")
-    return lines
+    return list(dict.fromkeys(lines))
 
 
 def config_problems(config: Config) -> list[str]:

@@ -207,7 +207,10 @@ def measure(variant: str, path: Path, folder: Path, processes: int) -> Result:
     with tempfile.TemporaryDirectory(dir=folder) as work:
         (Path(work) / "tokenizer").symlink_to(folder / "tokenizer")
         command = [sys.executable, __file__, "--here", variant, str(path), work, str(processes)]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+        # One thread a process, or one process would take every core and there would be nothing to compare.
+        threads = {"RAYON_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+        environment = {**os.environ, **threads, **quiet}
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         peak = 0.0
         while process.poll() is None:
@@ -264,7 +267,8 @@ def compare(options: argparse.Namespace, folder: Path, say: Callable[[str], None
         tokenizing = f"(tokenizing {result.tokenizing:.1f} s) " if result.tokenizing else ""
         say(
             f"{result.name:<12} {result.rows:>9,} rows {result.seconds:8.1f} s {result.cpu_seconds:8.1f} CPU s "
-            f"{result.speed:8,.0f} rows/s {tokenizing}{result.peak_mb:8,.0f} MB at most ({result.start_mb:,.0f} MB before)"
+            f"{result.speed:8,.0f} rows/s {tokenizing}"
+            f"{result.peak_mb:8,.0f} MB at most ({result.start_mb:,.0f} MB before)"
         )
     return results
 

@@ -12,9 +12,10 @@ from typing import Annotated
 import pytest
 import typer
 
-from dlgsum.cli.app import app
+from dlgsum.cli.app import app, main
 from dlgsum.cli.completion import completers
-from dlgsum.cli.completion.answer import candidates
+from dlgsum.cli.completion.answer import _needed, candidates
+from dlgsum.cli.completion.answer import main as answer
 from dlgsum.cli.completion.command import Shell, detect_shell, install_script
 from dlgsum.cli.completion.line import escape, read_line
 from dlgsum.core import plugins
@@ -227,6 +228,27 @@ def test_a_line_is_cut_as_bash_cuts_it(text: str, words: list[str], word: str, p
     assert read_line(f"x {escape(word)}").word == word
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["", "tr", "train ", "train --", "train train mod", "config ", "config show ", "config show --", "config nosuch ",
+     "config explain training.le", "data check --", "--version train --", "-- train --", "nosuch train --",
+     "train config show "],
+)  # fmt: skip
+def test_only_the_command_of_the_line_is_built_and_nothing_is_missing(line: str, monkeypatch: pytest.MonkeyPatch):
+    found = offered(line)
+    monkeypatch.setattr("dlgsum.cli.completion.answer._needed", lambda app, words: app)
+    assert found == offered(line)
+
+
+def test_only_the_command_of_the_line_is_built():
+    before = len(app.registered_commands), len(app.registered_groups)
+    root = typer.main.get_command(_needed(app, ["config", "show", "x"]))
+    assert list(root.commands) == ["config"] and list(root.commands["config"].commands) == ["show"]
+    assert list(typer.main.get_command(_needed(app, ["train"])).commands) == ["train"]
+    assert (len(app.registered_commands), len(app.registered_groups)) == before
+    assert len(typer.main.get_command(app).commands["config"].commands) > 1
+
+
 PROGRAM = f"""
 import sys
 sys.argv[0] = "dlgsum"
@@ -273,6 +295,41 @@ def test_bash_gets_what_follows_its_cut(folder: Path):
     assert complete("bash", "dlgsum train training.batching=to", "", BREAKS) == (0, "tokens\n", "")
     assert complete("bash", "dlgsum train data.train=a", "", BREAKS)[1] == "a b/\n", "readline quotes names of files"
     assert complete("bash", "dlgsum train training.batching=to", "", " \t\n")[1] == "training.batching=tokens\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "foo", "bash", "bash a b", "zsh", "zsh 1 train", "zsh x train", "zsh -1 train", "zsh ² a b c"]
+)
+def test_a_call_by_hand_is_told_in_one_line(
+    arguments: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.argv", ["dlgsum", "__complete", *arguments.split()])
+    with pytest.raises(SystemExit) as exit:
+        main()
+    out, err = capsys.readouterr()
+    assert (exit.value.code, out, err.count("\n")) == (2, "", 1)
+    assert f"__complete {arguments}".strip() in err and "dlgsum completion bash" in err
+
+
+def broken(incomplete: str) -> list[str]:
+    raise LookupError("token=hunter2\nline two")
+
+
+def test_a_fault_is_one_line_and_its_place_only_for_those_who_ask(capsys: pytest.CaptureFixture[str]):
+    mine = typer.Typer()
+
+    @mine.command()
+    def one(shape: Annotated[str, typer.Option(autocompletion=broken)] = "") -> None: ...
+
+    for words in (["--shape", "x"], ["--debug", "--shape", "x"]):
+        with pytest.raises(SystemExit) as exit:
+            answer(["zsh", str(len(words) - 1), *words], mine)
+        out, err = capsys.readouterr()
+        assert (exit.value.code, out) == (1, "")
+        assert err.endswith("error: nothing can be completed: LookupError: token=*** line two; "
+                            "a word --debug behind it shows where\n")  # fmt: skip
+        assert ("Traceback" in err, err.count("\n") > 1) == ("--debug" in words, "--debug" in words)
+        assert "hunter2" not in err
 
 
 # --- the command ---

@@ -13,6 +13,7 @@ from dlgsum.cli.completion import completers
 from dlgsum.cli.completion.listing import conf_folders, list_groups, variables_of
 from dlgsum.cli.completion.schema_source import read_keys
 from dlgsum.config import groups
+from dlgsum.config.explain import group_files
 from dlgsum.config.schema import Config, Metrics, key_names
 
 
@@ -56,11 +57,27 @@ def test_folders_and_groups_are_those_of_the_configuration(tmp_path: Path, monke
     (folder / "conf" / "foreign" / "other.yaml").write_text("{}")
     (folder / "other" / "model").mkdir(parents=True)
     (folder / "other" / "model" / "big.yaml").write_text("{}")
+    assert conf_folders("nosuch") == [groups.packaged_conf()], "a wrong folder is no reason to complete nothing"
     for config_dir in (None, "other"):
         real = groups.search_path(None if config_dir is None else Path(config_dir).resolve())
         assert conf_folders(config_dir) == real
         listed = {group: [name for name, _ in files] for group, files in list_groups(conf_folders(config_dir)).items()}
         assert listed == groups.group_options(real)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# @package _global_\n#x y \na: 1  # no\n# z\n", "x y"),
+        ("#\n## 소개\na: 1\n", "소개"),
+        ("a: 1  # beside\n  # within\n", ""),
+    ],
+)
+def test_the_comment_of_a_file_is_the_same_everywhere(tmp_path: Path, text: str, expected: str):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "mine.yaml").write_text(text, encoding="utf-8")
+    assert list_groups([tmp_path]) == {"model": [("mine", expected)]}
+    assert group_files([tmp_path], "model", ["mine"]) == {"mine": expected}
 
 
 def test_metrics_are_those_that_the_settings_promise():

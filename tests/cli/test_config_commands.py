@@ -93,6 +93,14 @@ class TestValidate:
         code, out, _, _ = run("config", "validate", "b.yaml", folder=tmp_path)
         assert (code, len(out.splitlines())) == (2, 4)
 
+    def test_what_cannot_be_a_data_set(self, tmp_path: Path):
+        (tmp_path / "packed").mkdir()
+        (tmp_path / "packed/train.csv.zip").write_bytes(b"PK")
+        for name, part in (("a b", "a hub name looks like owner/name"), ("packed", "train.csv.zip")):
+            code, out, _, _ = run("config", "validate", "data=hub", f"data.dataset='{name}'", folder=tmp_path)
+            assert code == 3 and out.count(part) == 1, out
+        assert run("config", "validate", "data=hub", "data.dataset=owner/name", folder=tmp_path)[0] == 0
+
     def test_a_file_that_is_not_there(self, tmp_path: Path):
         code, out, _, _ = run("config", "validate", "none.yaml", folder=tmp_path)
         assert (code, out) == (2, "none.yaml: not valid\n  • none.yaml: there is no such file\n")
@@ -102,6 +110,47 @@ class TestValidate:
         code, out, err, _ = run("config", "validate", "a.yaml", "metrics=kiwi", folder=tmp_path)
         assert (code, err) == (0, "")
         assert "warning: metrics=kiwi has no effect" in out
+
+    def test_what_is_wrong_and_what_is_missing_are_told_apart(self, tmp_path: Path):
+        write(tmp_path / "a.yaml", "data: {source: csv, train: a.csv, validation: b.csv}\ngeneral: {seed: x}\n")
+        _, out, _, _ = run("config", "validate", "--config", "a.yaml", "--json", folder=tmp_path)
+        (told,) = json.loads(out)["files"]
+        assert (len(told["problems"]), len(told["data_problems"])) == (1, 2)
+
+    @pytest.mark.parametrize(
+        ("text", "part"),
+        [
+            ("x: &a [*a]\n", "nested more than 50 deep"),
+            ("a: " + "[" * 3000 + "]" * 3000, "cannot be read"),
+            ("a: &a0 [1,1,1,1,1,1,1,1,1]\n"
+             + "".join(f"b{i}: &a{i} [{','.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)), "100,000 values"),
+        ],
+        ids=["an alias of itself", "deep", "a bomb of aliases"],
+    )  # fmt: skip
+    def test_yaml_that_means_mischief(self, tmp_path: Path, text: str, part: str):
+        write(tmp_path / "a.yaml", text)
+        code, out, err, _ = run("config", "validate", "a.yaml", folder=tmp_path)
+        assert (code, err) == (2, "")
+        assert part in out
+
+    def test_a_file_in_koreas_older_encoding(self, tmp_path: Path):
+        (tmp_path / "a.yaml").write_bytes("meta: {description: 설명}\n".encode("cp949"))
+        _, out, _, _ = run("config", "validate", "a.yaml", folder=tmp_path)
+        assert "reads as cp949: iconv -f cp949 -t utf-8 a.yaml" in out
+
+    def test_a_package_line_that_is_only_a_comment(self, tmp_path: Path):
+        write(tmp_path / "conf/model/late.yaml", "# mine\n# @package _global_\nmodel: {checkpoint: x}\n")
+        code, out, _, _ = run("config", "validate", "model=late", folder=tmp_path)
+        assert code == 2 and "must come first in the file" in out
+
+    def test_a_model_without_an_encoder(self, tmp_path: Path):
+        code, out, _, _ = run("config", "validate", "model.checkpoint=skt/kogpt2-base-v2", folder=tmp_path)
+        assert code == 2 and "without an encoder" in out
+        assert run("config", "validate", "model.checkpoint=/home/gpt/kobart-ft", folder=tmp_path)[0] == 0
+
+    def test_a_file_where_overrides_go(self, tmp_path: Path):
+        code, _, err, _ = run("config", "show", "my.yaml", folder=tmp_path)
+        assert code == 2 and "--config my.yaml" in err
 
     def test_json(self, tmp_path: Path):
         write(tmp_path / "a.yaml", "training: {learning_rate: x}\n")
@@ -150,6 +199,14 @@ class TestOrigin:
         (line,) = [line for line in out.splitlines() if "data.source" in line]
         assert "settled: no data.train is set" in line
 
+    def test_a_path_that_is_only_spelled_out_keeps_its_origin(self, tmp_path: Path):
+        for name in ("a", "b"):
+            write(tmp_path / f"{name}.csv", "fname,dialogue,summary\na,b,c\n")
+        write(tmp_path / "my.yaml", "data: {source: csv, train: a.csv, validation: b.csv}\n")
+        _, out, _, _ = run("config", "show", "--origin", "--json", "--config", "my.yaml", folder=tmp_path)
+        settings = {it["key"]: it for it in json.loads(out)["settings"]}
+        assert [it["set_by"]["name"] for it in settings["data.train"]["history"]] == ["my.yaml"]
+
     def test_what_was_settled_says_so(self, tmp_path: Path):
         _, out, _, _ = run("config", "show", "--origin", "--json", folder=tmp_path)
         settings = {it["key"]: it for it in json.loads(out)["settings"]}
@@ -174,6 +231,10 @@ class TestExplain:
         assert "char, google, kiwi" in out and heavy == ""
         _, out, _, heavy = run("config", "explain", "metrics.best", folder=tmp_path)
         assert "rouge_combined_f1, bleu" in out and heavy == ""
+
+    def test_a_choice_of_a_group(self, tmp_path: Path):
+        code, out, _, _ = run("config", "explain", "model=kobart", folder=tmp_path)
+        assert code == 0 and "now model=kobart" in out
 
     def test_a_section_and_a_group(self, tmp_path: Path):
         code, out, _, _ = run("config", "explain", "generation", folder=tmp_path)
@@ -223,6 +284,14 @@ class TestDiff:
     def test_the_same(self, tmp_path: Path):
         code, out, _, _ = run("config", "diff", "defaults", "general.seed=42", folder=tmp_path)
         assert (code, out) == (0, "defaults and general.seed=42 are the same configuration.\n")
+
+    def test_overrides_with_blanks_and_files_with_equals_signs(self, tmp_path: Path):
+        write(tmp_path / "lr=1.yaml", "training: {learning_rate: 1.0}\n")
+        line = "data.train='a b.csv' data.validation=x.csv"
+        code, out, _, _ = run("config", "diff", "lr=1.yaml", line, "--json", folder=tmp_path)
+        assert code == 0
+        found = {it["key"]: (it["left"], it["right"]) for it in json.loads(out)["differences"]}
+        assert found["data.train"] == (None, "a b.csv") and found["training.learning_rate"] == (1.0, 5e-5)
 
     def test_a_run(self, tmp_path: Path):
         folder = tmp_path / "outputs/experiments/20260101_000000_abc12345"

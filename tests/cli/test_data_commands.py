@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import shlex
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -17,9 +21,11 @@ from rich.console import Console
 from dlgsum.config.request import Request
 from dlgsum.config.schema.data import Data
 from dlgsum.core.files import read_json
+from dlgsum.data.check_report import DataReport, TokenizerNote
 from dlgsum.data.raw_files import raw_file
 from dlgsum.data.sources import SAMPLE_FOLDER, load_file
-from dlgsum.recipes.data_check import UnknownCharacters, check_files, role
+from dlgsum.models.loading import ModelChoice
+from dlgsum.recipes.data_check import UnknownCharacters, check_files, role, tokenizer_note
 from dlgsum.recipes.data_report import show_report
 
 PROGRAM = """
@@ -132,6 +138,8 @@ def test_files_named_do_not_need_those_of_the_configuration(dlgsum, tmp_path):
         (["check", "train.csv", "./train.csv"], 2, "named twice"),
         (["check", "-o", "report.txt"], 2, "must end in .json"),
         (["check", "data.sourse=csv"], 2, "data.source"),
+        (["check", "가" * 300 + ".csv", "--no-tokens"], 3, "does not exist"),
+        (["split", "a" * 300 + ".csv"], 3, "does not exist"),
         (["split", "train.csv", "--val", "0"], 2, "more than 0 and less than 1"),
         (["split", "train.csv", "--val", "nan"], 2, "more than 0 and less than 1"),
         (["split", "train.csv", "--val", "0.6", "--test", "0.4"], 2, "nothing to train on"),
@@ -173,12 +181,12 @@ def test_with_a_tokenizer_lengths_limits_and_unknown_characters_are_shown(dlgsum
 
 def test_lengths_are_those_of_training_before_the_cut():
     from dlgsum.data.encode import encode_split
-    from dlgsum.recipes.data_check import _lengths, _tokenizer
+    from dlgsum.recipes.data_check import _lengths, _start
     from dlgsum.recipes.settle import settle
 
     settled = settle(Request([MINI, "data=sample", "tokenizer.encoder_max_len=64"]))
     part = load_file(SAMPLE_FOLDER / "dev.csv", Data(), name="train", need_summary=True)
-    tokenizer = _tokenizer(settled.config, settled.model, part)
+    tokenizer = _start(settled.config, settled.model, part).tokenizer
     found = _lengths(tokenizer, part, None)
     encoded = encode_split(part, tokenizer, cache_dir=None)
     assert encoded.source_lengths.max() == 64 < found.source.max()
@@ -204,10 +212,64 @@ def test_an_unknown_character_is_found_after_normalisation_and_not_inside_a_tag(
 @pytest.mark.parametrize(
     "name, meant",
     [("train", "train"), ("real_train", "train"), ("DEV", "validation"), ("valid-2", "validation"), ("test_v1", "test"),
-     ("latest", ""), ("대화", ""), ("data", "")],
+     ("latest", ""), ("대화", ""), ("data", ""),
+     ("학습", "train"), ("대화_훈련용", "train"), ("한국어 학습자료", "train"), ("개발", "validation"),
+     ("2_검증데이터", "validation"), ("평가", "test"), ("시험_1", "test"), ("테스트셋", "test"),
+     ("학습자_대화", ""), ("개발자", ""), ("개발팀_train", "train"), ("dev_학습", "validation"),
+     (unicodedata.normalize("NFD", "학습"), "train"), (unicodedata.normalize("NFD", "테스트"), "test")],
 )  # fmt: skip
 def test_a_file_name_tells_what_it_is_for(name, meant):
     assert role(Path("train") / f"{name}.csv") == meant
+
+
+def test_an_override_too_long_for_a_file_name_is_an_override(dlgsum, tmp_path):
+    write(tmp_path / "train.csv", rows(3))
+    tags = "tokenizer.special_tokens=[" + ",".join(f"'#Tag{number}#'" for number in range(60)) + "]"
+    code, out, err = dlgsum("data", "check", "train.csv", tags, "--no-tokens", "--json")
+    assert code == 0, err
+    assert json.loads(out)["splits"][0]["rows"] == 3
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_the_tokenizer_is_named_and_a_training_file_makes_it_that_of_a_run(dlgsum, tmp_path, compact):
+    train, dev = write(tmp_path / "real_train.csv", rows(20)), write(tmp_path / "real_dev.csv", rows(4, "d", 30))
+
+    def shown(*files: Path) -> tuple[DataReport, str]:
+        stream = io.StringIO()
+        report = check_files(files, Request([MINI]))
+        show_report(report, Console(file=stream, width=400), compact=compact)
+        return report, stream.getvalue()
+
+    report, text = shown(dev, train)
+    note = report.tokenizer
+    assert note is not None and note.size > 100
+    assert note == TokenizerNote("kobart_mini", note.size, "train", str(train), 20)
+    assert f"tokenizer: kobart_mini, {note.size:,} tokens, trained on 20 rows of train (real_train.csv)" in text
+    assert "warning" not in text
+    report, text = shown(dev)
+    assert report.tokenizer is not None and report.tokenizer.trained_on == "validation"
+    assert "trained on 4 rows of validation (real_dev.csv)" in text
+    assert "warning: kobart_mini's tokenizer was trained on validation" in text and "name the training file" in text
+    assert "Nothing odd was found" not in text
+    assert report.splits[0].source_tokens != shown(train, dev)[0].splits[1].source_tokens, "which is why it is said"
+    _, out, _ = dlgsum("data", "check", "real_dev.csv", MINI, "--json")
+    assert json.loads(out)["tokenizer"]["trained_source"].endswith("real_dev.csv")
+    _, out, _ = dlgsum("data", "check", "real_dev.csv", "--no-tokens", "--json")
+    assert json.loads(out)["tokenizer"] is None
+
+
+def test_a_tokenizer_that_stands_in_for_kobarts_is_warned_of():
+    part = load_file(SAMPLE_FOLDER / "dev.csv", Data(), name="train", need_summary=True)
+    start = SimpleNamespace(tokenizer=SimpleNamespace(hf=range(30)))
+
+    def note(kind: str, checkpoint: str, reason: str) -> TokenizerNote:
+        settled = SimpleNamespace(model=ModelChoice(kind, checkpoint, checkpoint, reason))
+        return tokenizer_note(settled, start, part)
+
+    assert note("mini", "kobart_mini", "as asked").caution == ""
+    fallback = note("mini", "kobart_mini", "the hub was not reached").caution
+    assert "the hub was not reached" in fallback and "not KoBART's" in fallback and "model=kobart" in fallback
+    assert note("pretrained", "owner/name", "found in the local cache") == TokenizerNote("owner/name", 30)
 
 
 def test_a_second_training_file_goes_by_its_own_name(tmp_path):
@@ -282,6 +344,73 @@ def test_texts_that_a_spreadsheet_would_run_are_made_inert_and_read_back(dlgsum,
         return {row.id: (row.dialogue, row.references) for split in splits for row in split.rows}
 
     assert texts(tmp_path / "out" / "train.csv", tmp_path / "out" / "dev.csv") == texts(tmp_path / "all.csv")
+
+
+NAMES = {"dialogue": "본문", "summary": "정답"}
+
+
+def cp949_with_own_columns(path: Path) -> Path:
+    content = [{NAMES.get(key, key): value for key, value in row.items()} for row in rows(20)]
+    path.write_bytes(write(path, content).read_text(encoding="utf-8").encode("cp949"))
+    return path
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        [
+            "data.columns.dialogue=본문",
+            "data.columns.summary=정답",
+            "data.encoding=cp949",
+            "training.num_train_epochs=7",
+        ],
+        ["--config", "my settings.yaml"],
+        ["--config-dir", "own conf", "data=mine"],
+    ],
+    ids=lambda how: how[0],
+)
+def test_the_next_command_reads_the_parts_as_the_file_was_read(dlgsum, tmp_path, how):
+    cp949_with_own_columns(tmp_path / "all.csv")
+    settings = "columns: {dialogue: 본문, summary: 정답}\nencoding: cp949\n"
+    (tmp_path / "my settings.yaml").write_text("data:\n  " + settings.replace("\n", "\n  "), encoding="utf-8")
+    (tmp_path / "own conf" / "data").mkdir(parents=True)
+    (tmp_path / "own conf" / "data" / "mine.yaml").write_text(settings, encoding="utf-8")
+    code, out, err = dlgsum("data", "split", "all.csv", *how, "-o", "my parts")
+    assert code == 0, err
+    words = shlex.split(next(line for line in out.splitlines() if line.startswith("next")))
+    assert words[:3] == ["next", "dlgsum", "train"] and "training.num_train_epochs=7" not in words
+    assert "data.encoding=cp949" not in words
+    code, out, err = dlgsum("data", "check", *words[3:], "--no-tokens", "--json")
+    assert code == 0, err
+    assert [(part["name"], part["rows"], part["skipped"]) for part in json.loads(out)["splits"]] == [
+        ("train", 18, {}), ("validation", 2, {}),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", [["split", "all.csv", "-o", "out"], ["sample", "out"]], ids=lambda words: words[0])
+@pytest.mark.parametrize("mask, mode", [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_get_the_permissions_that_the_umask_gives(dlgsum, tmp_path, command, mask, mode):
+    write(tmp_path / "all.csv", rows(20))
+    before = os.umask(mask)
+    try:
+        assert dlgsum("data", *command)[0] == 0
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == {mode}
+
+
+def test_rows_of_another_width_are_copied_and_counted(dlgsum, tmp_path):
+    text = write(tmp_path / "all.csv", rows(20)).read_text(encoding="utf-8")
+    (tmp_path / "all.csv").write_text(text + "a,b\n" * 6 + "a,d,s,t,,\na,d,s,t,more\n", encoding="utf-8")
+    code, out, err = dlgsum("data", "split", "all.csv", "-o", "out")
+    assert code == 0 and "7 rows of all.csv with another number of fields" in err
+    assert "(lines 42, 43, 44, 45, 46 …)" in err and "training leaves such rows out" in err
+    parts = [(tmp_path / "out" / f"{name}.csv").read_text(encoding="utf-8") for name in ("train", "dev")]
+    assert sum(part.count("a,b\n") for part in parts) == 6
+    code, out, err = dlgsum("data", "split", "all.csv", "-o", "again", "--json")
+    assert (json.loads(out)["misfits"], json.loads(out)["misfit_lines"]) == (7, [42, 43, 44, 45, 46])
+    write(tmp_path / "all.csv", rows(20))
+    assert "fields" not in dlgsum("data", "split", "all.csv", "-o", "third")[2]
 
 
 def test_json_lines_are_copied_as_they_are(dlgsum, tmp_path):

@@ -69,6 +69,13 @@ class TestSweepParameters:
         assert (merged["generation"]["num_beams"], merged["general"]["seed"]) == (2, 9)
         assert config["training"]["learning_rate"] == 5e-5, "the original is left alone"
 
+    def test_a_group_brings_all_that_it_sets(self, file: Path):
+        manager = ConfigManager()
+        merged = manager.merge_sweep_params(manager.load_config(file), {"model": "kobart"})
+        assert merged["model"]["checkpoint"] == "digit82/kobart-summarization"
+        assert merged["training"]["learning_rate"] == 3e-5
+        assert merged["general"]["seed"] == 7
+
     def test_every_mistake_is_reported(self, file: Path):
         manager = ConfigManager()
         config = manager.load_config(file)
@@ -76,7 +83,7 @@ class TestSweepParameters:
             manager.merge_sweep_params(config, {"learning_rat": 1, "nosuch": 2})
         assert len(raised.value.problems) == 2
         assert "did you mean training.learning_rate?" in raised.value.problems[0]
-        with pytest.raises(ConfigError, match="must be a number"):
+        with pytest.raises(ConfigError, match=r"must be a number \(from the sweep's parameters"):
             manager.merge_sweep_params(config, {"learning_rate": "fast"})
         with pytest.raises(ConfigError, match="keep one"):
             manager.merge_sweep_params(config, {"fp16": True, "bf16": True})
@@ -91,3 +98,18 @@ def test_validate_config_file(file: Path, tmp_path: Path):
     assert not verdict
     assert len(verdict.problems) == 2
     assert "did you mean kiwi?" in str(verdict)
+
+
+def test_an_old_dictionary_is_migrated_like_an_old_file(caplog: pytest.LogCaptureFixture):
+    old = {
+        "general": {"model_name": "digit82/kobart-summarization", "data_path": "./data"},
+        "training": {"evaluation_strategy": "epoch", "learning_rate": "1e-5", "predict_with_generate": True},
+        "inference": {"num_beams": 2},
+    }
+    for name in ("train", "dev"):
+        Path("data").mkdir(exist_ok=True)
+        Path(f"data/{name}.csv").write_text("fname,dialogue,summary\na,b,c\n", encoding="utf-8")
+    config = create_trainer(old).config
+    assert (config.training.learning_rate, config.generation.num_beams) == (1e-5, 2)
+    assert "the dictionary given is in the competition baseline's format" in caplog.text
+    assert "config migrate" not in caplog.text

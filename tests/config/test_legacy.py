@@ -25,6 +25,7 @@ from dlgsum.config.legacy_yaml import experiment_yaml
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config, key_names
 from dlgsum.core.errors import ConfigError, UsageError
+from dlgsum.recipes.configurations import check
 
 ASSETS = Path(__file__).parent / "legacy"
 OLD = ["baseline", "new_names", "t5", "dotted", "korean", "stray"]
@@ -61,6 +62,11 @@ def old_file(**changes: Any) -> dict[str, Any]:
         section, _, key = name.partition("__")
         content.setdefault(section, {})[key] = value
     return content
+
+
+def with_files(content: Mapping[Any, Any]) -> Migration:
+    """Migrate as where every file is there."""
+    return migrate(content, exists=lambda path: True)
 
 
 def became(migration: Migration, old: str) -> list[str]:
@@ -187,7 +193,7 @@ LOST = {
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_frozen_file_means_today_what_it_meant(name: str):
-    migration = migrate(asset(name))
+    migration = with_files(asset(name))
     config = composed(migration)
     assert {key: value_of(config, key) for key in EXPECTED[name]} == EXPECTED[name]
     assert migration.groups == GROUPS[name]
@@ -201,10 +207,11 @@ def small(migration: Migration, target: str = "NEW.yaml") -> str:
     return experiment_yaml(migration, base, composed(migration), source="old.yaml", target=target)
 
 
+@pytest.mark.parametrize("complete", [True, False])
 @pytest.mark.parametrize("name", EXPECTED)
-def test_the_small_file_gives_the_same_configuration(empty_folder: Path, name: str):
+def test_the_small_file_gives_the_same_configuration(empty_folder: Path, name: str, complete: bool):
     """With --config, and as an experiment in ./conf."""
-    migration = migrate(asset(name))
+    migration = migrate(asset(name), exists=lambda path: complete)
     whole = composed(migration)
     file = empty_folder / "conf/experiment/mine.yaml"
     file.parent.mkdir(parents=True)
@@ -237,7 +244,7 @@ def test_the_small_file_holds_only_what_differs():
 def test_the_baseline_equals_our_experiment_baseline():
     """But for what the file says and the experiment leaves to its user."""
     ours = dataclasses.asdict(compose(Request(["experiment=baseline"], environ={})).config)
-    theirs = dataclasses.asdict(composed(migrate(asset("baseline"))))
+    theirs = dataclasses.asdict(composed(with_files(asset("baseline"))))
     differing = {
         f"{section}.{key}" for section in ours for key in ours[section] if ours[section][key] != theirs[section][key]
     }
@@ -433,6 +440,90 @@ def test_a_secret_is_never_shown():
 def test_a_causal_model_is_carried_and_its_fate_told():
     migration = migrate(old_file(general__model_name="skt/kogpt2-base-v2"))
     assert migration.values["model"]["checkpoint"] == "skt/kogpt2-base-v2", "never another model in silence"
+    (loss,) = migration.warnings
+    assert (loss.key, loss.value) == ("general.model_name", "skt/kogpt2-base-v2")
+    assert "without an encoder" in loss.reason and "paust/pko-t5-base" in loss.reason
+    assert str(loss) in notice(migration, "old.yaml")
+    assert str(loss) in small(migration)
+    assert migration.carried == with_files(old_file(general__model_name="x/kobart")).carried - 1
+
+
+@pytest.mark.parametrize("key", ["general__model_name", "model__checkpoint"])
+def test_a_causal_model_is_refused(empty_folder: Path, key: str):
+    for name in ("train", "dev"):
+        (empty_folder / f"{name}.csv").touch()
+    file = written(empty_folder / "old.yaml", old_file(**{key: "skt/kogpt2-base-v2", "general__data_path": "."}))
+    verdict = check(Request(file=file, environ={}), "old.yaml")
+    assert verdict.exit_code == 2
+    assert [p for p in verdict.problems if "model.checkpoint=skt/kogpt2-base-v2" in p and "without an encoder" in p]
+    assert "skt/kogpt2-base-v2): a model without an encoder" in "".join(verdict.warnings)
+
+
+# --- what has no key, or no file ---
+
+
+def written(path: Path, content: Mapping[str, Any]) -> Path:
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_every_value_of_an_old_file_names_the_line_it_came_from_or_that_it_was_implied(empty_folder: Path, name: str):
+    text = (ASSETS / f"{name}.yaml").read_text(encoding="utf-8")
+    (empty_folder / "my.yaml").write_text(text, encoding="utf-8")
+    history = compose(Request(file=Path("my.yaml"), environ={})).history
+    migration = migrate(asset(name))
+    of_file = {key: setting.origin for key, it in history.items() for setting in it if "my.yaml" in setting.origin.name}
+    assert {"training.batching", "training.eval_strategy"} <= set(of_file)
+    lines = text.splitlines()
+    for key, origin in of_file.items():
+        old = [change.old for change in migration.changes if change.new.partition("=")[0] == key]
+        if origin.line is None:
+            assert str(origin) == "the old program's way (my.yaml)" and old == [""], key
+        else:
+            assert str(origin) == f"my.yaml:{origin.line}"
+            stands = lines[origin.line - 1].strip().partition(":")[0]
+            assert [it for it in old if stands in (it, it.rpartition(".")[2]) or f".{stands}." in it], key
+
+
+def test_what_lies_over_an_old_file_is_not_said_to_be_implied(empty_folder: Path):
+    (empty_folder / "my.yaml").write_text((ASSETS / "baseline.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    request = Request(file=Path("my.yaml"), values={"training": {"batching": "samples"}}, environ={})
+    (*_, setting) = compose(request).history["training.batching"]
+    assert (setting.value, str(setting.origin)) == ("samples", "my.yaml")
+
+
+@pytest.mark.parametrize("folder", ["./data", "데이터 #1: ${x}/"])
+def test_a_test_file_is_used_only_where_there_is_one(empty_folder: Path, folder: str):
+    (empty_folder / folder).mkdir()
+    for name in ("train", "dev"):
+        (empty_folder / folder / f"{name}.csv").touch()
+    expected = f"{folder.rstrip('/')}/test.csv"
+    file = written(empty_folder / "old.yaml", old_file(general__data_path=folder))
+    verdict = check(Request(file=file, environ={}), "old.yaml")
+    assert (verdict.problems, verdict.data_problems) == ((), ())
+    assert f"data.test is left out, since there is no {expected}" in "".join(verdict.warnings)
+    result = run(file)
+    assert f"data.test is left out, since there is no {expected}; set it once there is" in result.stderr
+    commented = result.stdout.partition("add to the section data:\n")[2]
+    # As the comment says:
+    new = result.stdout.replace("data:\n  train", f"data:\n{commented.replace('#   ', '  ', 1)}  train")
+    (empty_folder / "new.yaml").write_text(new, encoding="utf-8")
+    assert compose(Request(file=Path("new.yaml"), environ={})).config.data.test == expected
+
+    (empty_folder / folder / "test.csv").touch()
+    assert compose(Request(file=file, environ={})).config.data.test == expected
+    result = run(file)
+    assert "left out" not in result.stderr and "test.csv" in result.stdout and "no file" not in result.stdout
+
+
+def test_a_test_file_that_the_file_names_itself_is_kept():
+    migration = migrate(old_file(general__data_path="data", data__test="mine.csv"), exists=lambda path: False)
+    assert composed(migration).data.test == "mine.csv" and not migration.absent
+
+
+def test_a_home_that_is_nobodys_has_no_files():
+    assert migrate(old_file(general__data_path="~nobody-at-all")).absent == {"data.test": "~nobody-at-all/test.csv"}
 
 
 def test_the_file_is_left_as_it_is():
@@ -448,6 +539,7 @@ def test_the_notice_for_use_on_the_fly():
     assert "old.yaml is in the competition baseline's format; 41 of its keys were carried over, 3 were not" in text
     for key in LOST["baseline"]:
         assert key in text
+    assert "as in the old program: training.batching=random, metrics.best=loss, " in text
     assert "dlgsum config migrate old.yaml -o NEW.yaml" in text
 
 

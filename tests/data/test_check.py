@@ -12,7 +12,7 @@ import pytest
 from dlgsum.core.files import dumps
 from dlgsum.data.check import inspect_splits
 from dlgsum.data.check_findings import percent
-from dlgsum.data.check_report import Limits, Noted, TokenLengths, bin_starts, describe, histogram
+from dlgsum.data.check_report import Limits, Noted, TokenizerNote, TokenLengths, bin_starts, describe, histogram
 from dlgsum.data.check_tally import KINDS
 from dlgsum.data.keys import NONE, text_key
 from dlgsum.data.rows import Dialogue, Skipped, Split
@@ -122,13 +122,13 @@ def test_a_summary_used_by_many_rows_is_found_but_not_by_their_copies():
 def test_skipped_rows_are_grouped_by_reason_and_those_kept_are_not_skipped():
     skipped = (
         Skipped("a", 3, "2 fields where the header has 4"),
-        Skipped("", 9, "3 fields where the header has 4"),
+        Skipped("", 9, "1 field where the header has 4"),
         Skipped("b", 5, "no summary"),
         Skipped("c", 7, "the id is also on line 2", kept=True),
     )
     report = inspect_splits([split("train", row("x"), skipped=skipped)])
     assert report.splits[0].skipped == {
-        "N fields where the header has N": Noted(2, 0.5, ["a (line 3)", "no id (line 9)"]),
+        "another number of fields than the header's 4": Noted(2, 0.5, ["a (line 3)", "no id (line 9)"]),
         "no summary": Noted(1, 0.25, ["b (line 5)"]),
     }
     assert [finding.level for finding in findings(report, "skipped")] == ["warning", "warning"]
@@ -251,7 +251,7 @@ def test_nothing_at_all_has_a_report():
 @pytest.mark.parametrize(
     "tokens, limits, words",
     [
-        ({"train": lengths([1, 2], [1, 2])}, Limits(8, 8), "2 sources and 2 targets for 1 rows"),
+        ({"train": lengths([1, 2], [1, 2])}, Limits(8, 8), "2 sources and 2 targets for 1 row$"),
         ({"train": lengths([1], [1])}, None, "limits"),
     ],
 )
@@ -269,7 +269,34 @@ def test_the_report_is_json_without_loss():
     )  # fmt: skip
     content = dataclasses.asdict(report)
     assert json.loads(dumps(content)) == content
-    assert set(content) == {"splits", "leaks", "findings"}
+    assert set(content) == {"splits", "leaks", "findings", "tokenizer"}
+
+
+def test_one_row_is_spoken_of_as_one():
+    odd = Dialogue("x", TALK + "\n#Person1#: 네. #Person2#: 네.", ("#Email#입니다.",), "t")
+    skipped = (Skipped("z", 9, "no summary"),)
+    train = split("train", row("a"), row("b"), row("b"), odd, skipped=skipped)
+    tokens = {"train": lengths([10, 10, 10, 30], [5, 5, 5, 15]), "validation": lengths([1], [1])}
+    report = inspect_splits([train, split("validation", row("a"))], tokens=tokens, limits=Limits(20, 10))
+    texts = {finding.kind: finding.message for finding in report.findings if finding.split != "validation"}
+    assert texts["leak"].startswith("1 of the dialogues in validation (100.0 %) is in train too")
+    assert texts["skipped"].startswith("1 row of the file")
+    assert texts["duplicate"].startswith("1 of 4 rows (25.0 %) is a copy of another row")
+    assert texts["foreign_tag"].startswith("1 of 4 rows (25.0 %) has a tag in the summary")
+    assert texts["cut_source"].startswith("1 dialogue (25.0 %) is longer than tokenizer.encoder_max_len=20 and loses ")
+    assert texts["cut_target"].startswith("1 summary (25.0 %) is longer than tokenizer.decoder_max_len=10 and loses ")
+    several = inspect_splits([split("train", odd, row("a"), odd, row("b"), row("b"), row("b"))]).findings
+    found = {finding.kind: finding.message for finding in several}
+    assert found["foreign_tag"].startswith("2 of 6 rows (33.3 %) have a tag")
+    assert found["duplicate"].startswith("3 of 6 rows (50.0 %) are copies of")
+    single = inspect_splits([split("train", row("x", topic=" "), Dialogue("y", TALK, (), "t"))]).findings
+    assert all("1 of 2 rows (50.0 %) has" in finding.message for finding in single)
+
+
+def test_the_tokenizer_is_named_in_the_report():
+    note = TokenizerNote("kobart_mini", 500, "train", "train.csv", 1, "a caution")
+    assert inspect_splits([split("train", row("a"))], tokenizer=note).tokenizer == note
+    assert inspect_splits([split("train", row("a"))]).tokenizer is None
 
 
 def test_progress_ends_with_all_rows():

@@ -368,9 +368,14 @@ class TestPredictionRows:
         path = tmp_path / "a.csv"
         path.write_text("fname,dialogue\n" + "x\n" * 7 + "y,d,e\n,d\n")
         text = problem(path, need_summary=False)
-        assert "9 rows that cannot be predicted" in text and "line 2 (x): 1 fields" in text
-        assert "and 4 more" in text and "correct these rows" in text
+        assert "9 rows that cannot be predicted" in text and "line 2 (x): 1 field where" in text
+        assert "and 4 more" in text and "correct each of them" in text
         assert "line 10" not in text
+
+    def test_one_row_is_spoken_of_as_one(self, tmp_path):
+        path = write_csv(tmp_path / "a.csv", GOOD, ["", "d", "s", "t"])
+        assert "has 1 row that cannot be predicted" in problem(path, need_summary=False)
+        assert "Of 1 row: 1 × no id" in problem(write_csv(tmp_path / "b.csv", ["", "d", "s", "t"]))
 
     def test_optional_summaries(self, tmp_path):
         def load(path: Path):
@@ -507,6 +512,41 @@ class TestErrors:
         assert "a JSON list on line 1; an object is wanted" in problem(path)
         path.write_text("[" * 200_000 + "\n")
         assert "line 1" in problem(path)
+
+    def test_several_broken_lines_of_json_are_named_at_once(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        good = '{"fname": "1", "dialogue": "d", "summary": "s"}\n'
+        path.write_text(good + '{"fname": \n' + good + "[1]\n" + "oops\n" * 5)
+        text = problem(path)
+        assert "7 lines that are not JSON objects" in text and "no valid JSON on line 2" in text
+        assert "a JSON list on line 4" in text and "line 7" in text and "line 8" not in text and "and 2 more" in text
+        path.write_text('{"fname": \n' + good + "[1]\n")
+        text = problem(path)
+        assert "2 lines" in text and "line 1" in text and "line 3" in text and "more" not in text
+
+    def test_json_lines_under_another_name_are_to_be_renamed(self, tmp_path):
+        path = tmp_path / "my.json"
+        path.write_text('\n{"fname": "1"}\n\n{"fname": "2"}\n', encoding="utf-8-sig")
+        assert "rename it to my.jsonl" in problem(path)
+        for content in ('[\n{"fname": "1"},\n{"fname": "2"}]', '{"data": []}', "", '{"a": 1}\n[1]', "\xff\xfe\n1"):
+            path.write_text(content, encoding="utf-8")
+            assert "Write one JSON object a line into a .jsonl file." in problem(path)
+
+    @pytest.mark.parametrize("name", ["가" * 300 + ".csv", "a" * 300, "x" * 300 + "/a.csv", "a\0.csv"])
+    def test_what_cannot_be_a_name_does_not_exist(self, tmp_path, name):
+        assert "does not exist" in problem(tmp_path / name)
+
+    def test_a_data_set_whose_name_is_too_long(self, tmp_path):
+        data = Data(dataset="a b" * 200)
+        with pytest.raises(DataError, match="no such folder"):
+            resolve_files(data, folder=tmp_path).check()
+
+    def test_a_folder_that_may_not_be_looked_into(self, tmp_path, monkeypatch):
+        def refuse(self):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "exists", refuse)
+        assert "cannot be read: Permission denied" in problem(tmp_path / "a.csv")
 
 
 class TestSplits:

@@ -145,3 +145,8 @@ def test_the_summary_counts_what_is_in_each_part():
     assert (first.rows, first.dialogues, first.topics, first.length_p50, first.share) == (2, 1, 1, 10, 0.5)
     assert (second.rows, second.dialogues, second.topics, second.length_p50) == (2, 2, 2, 25)
     assert first.topic_gap == second.topic_gap == 0.25
+
+
+def test_a_single_dialogue_is_spoken_of_as_one():
+    with pytest.raises(UsageError, match="of 1 different dialogue, which"):
+        divide(np.array([5], dtype=np.uint64), ["t"], [3], {"train": 0.9, "dev": 0.1}, seed=1)

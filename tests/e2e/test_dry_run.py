@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -27,7 +33,8 @@ def test_everything_is_tried_and_nothing_is_kept(tmp_path: Path, dlgsum: Dlgsum,
     assert done.returncode == 0, done.stderr
     for name in CHECKS:
         assert f"ok      {name}" in done.stderr
-    assert "a full run" in done.stdout and "10 steps" in done.stdout and "2 evaluations" in done.stdout
+    for part in ("a full run", "10 steps", "2 checkpoints", "2 evaluations"):
+        assert part in done.stdout
     # Tokenized rows are kept on purpose: the real run reuses them.
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["cache"]
 
@@ -40,7 +47,21 @@ def test_json(tmp_path: Path, dlgsum: Dlgsum, data: list[str]) -> None:
     assert [check["name"] for check in told["checks"]] == CHECKS
     # 40 rows in batches of 8, two batches a step: 3 steps an epoch, 2 epochs.
     assert (told["estimate"]["steps"], told["estimate"]["evaluations"]) == (6, 3)
-    assert told["seconds"] > 0 and told["estimate"]["disk"] > 0
+    assert 0 < told["seconds"]["least"] < told["seconds"]["most"] and told["estimate"]["disk"] > 0
+
+
+def test_batches_filled_by_tokens_are_tried_at_their_widest_too(
+    tmp_path: Path, dlgsum: Dlgsum, data: list[str]
+) -> None:
+    # Many short sources fit a batch beside few long ones: there are the most target tokens.
+    long = "".join(f'l_{i},"{"#Person1#: 네. " * 12}",#Person1#은 {i}.,x\n' for i in range(4))
+    (tmp_path / "train.csv").write_text(HEADER + rows(40) + long, encoding="utf-8")
+    tokens = ["training.batching=tokens", "training.tokens_per_batch=400"]
+    done = dlgsum("train", *TINY, *data, *tokens, "--dry-run", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    checks = {check["name"]: check["details"][0] for check in json.loads(done.stdout)["checks"]}
+    longest, widest = checks["step at the longest rows"], checks["step with most target tokens"]
+    assert int(widest.split(": ")[1].split()[0]) > int(longest.split(": ")[1].split()[0])
 
 
 def test_a_validation_set_that_was_trained_on_stops_it(tmp_path: Path, dlgsum: Dlgsum, data: list[str]) -> None:
@@ -70,8 +91,37 @@ def test_a_scorer_that_cannot_read_korean_is_said(tmp_path: Path, dlgsum: Dlgsum
     assert "warning scoring" in done.stderr and "metrics.scorer=google cannot read all of them" in done.stderr
 
 
-def test_doctor(tmp_path: Path, dlgsum: Dlgsum) -> None:
-    done = dlgsum("doctor", "--json", cwd=tmp_path, WANDB_API_KEY="s3cr3t" * 7, LEARNING_RATE="1e-4")
+@pytest.fixture
+def index() -> Iterator[str]:
+    """Yield the address of a server that answers."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_interrupted(tmp_path: Path, data: list[str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dlgsum", "train", *TINY, *data, "--dry-run"],
+        cwd=tmp_path, env={**os.environ, "HF_HUB_OFFLINE": "1"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert "output folder" in process.stderr.readline()
+    process.terminate()
+    rest = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 143
+    assert "error: Interrupted (SIGTERM); nothing was kept." in rest and "None" not in rest
+    assert not list((tmp_path / "outputs").glob(".dry-run-*"))
+
+
+def test_doctor(tmp_path: Path, dlgsum: Dlgsum, index: str) -> None:
+    done = dlgsum(
+        "doctor", "--json", cwd=tmp_path, WANDB_API_KEY="s3cr3t" * 7, LEARNING_RATE="1e-4", PIP_INDEX_URL=index
+    )
     assert done.returncode == 0, done.stderr
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert list(checks) == [
@@ -80,6 +130,7 @@ def test_doctor(tmp_path: Path, dlgsum: Dlgsum) -> None:
     ]  # fmt: skip
     assert checks["a small training run"]["status"] == "ok"
     assert checks["scorers"]["details"][:2] == ["whitespace 0.7273/0.6667/0.7273", "char 0.8000/0.7143/0.8000"]
+    assert checks["package index"]["status"] == "ok" and "answered" in checks["package index"]["details"][0]
     assert checks["hub"]["status"] == "warning" and "HF_HUB_OFFLINE" in checks["hub"]["details"][0]
     assert any("LEARNING_RATE" in detail for detail in checks["settings"]["details"])
     assert "s3cr3t" not in done.stdout + done.stderr

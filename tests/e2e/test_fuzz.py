@@ -16,7 +16,7 @@ from dlgsum.config.groups import group_options, packaged_conf
 from dlgsum.config.schema import key_names
 from dlgsum.data.sources import SAMPLE_FOLDER
 
-COUNT = [60, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+COUNT = [100, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
@@ -62,15 +62,21 @@ def test_random_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count
     draw = random.Random(20261121)
     codes: dict[int, int] = {}
     wrong = []
+    data = tmp_path / "dev.csv"
+    data.write_text("fname,dialogue,summary\na,#Person1#: 네.,요약\n", encoding="utf-8")
+    commands = [["config", "validate"]] * 7 + [
+        ["config", "show"], ["config", "explain", "training"], ["data", "check", str(data), "--no-tokens"],
+    ]  # fmt: skip
     for _ in range(count):
         overrides = [an_override(draw, keys) for _ in range(draw.randint(1, 4))]
-        code, output = run(monkeypatch, "config", "validate", *overrides)
+        command = draw.choice(commands)
+        code, output = run(monkeypatch, *command, *overrides)
         if code not in (0, 2, 3) or "Traceback" in output or "fault in dlgsum" in output or not output.strip():
-            wrong.append((code, [override[:80] for override in overrides], output[-500:]))
+            wrong.append((code, command, [override[:80] for override in overrides], output[-500:]))
         codes[code] = codes.get(code, 0) + 1
     assert wrong == []
     assert codes.get(0) and codes.get(2), "both good and bad ones were among them"
-    assert list(tmp_path.iterdir()) == [], "nothing is written"
+    assert list(tmp_path.iterdir()) == [data], "nothing is written"
 
 
 # --- files ---

@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dlgsum.config.comments import first_comment
+from dlgsum.config.folders import packaged_conf, search_path
+from dlgsum.core.errors import ConfigError
+
 Candidate = tuple[str, str]
 
-PACKAGE = Path(__file__).resolve().parents[2]
 # Two screens of runs; older ones are still found once a part of their name is typed.
 MOST_RUNS = 100
 
@@ -36,14 +39,11 @@ def list_paths(typed: str, *, suffixes: Sequence[str] = (), folders_only: bool =
 
 
 def conf_folders(config_dir: str | None) -> list[Path]:
-    """Return the folders of configuration files, the user's own first.
-
-    ``dlgsum.config.groups.search_path`` is not used, because its module needs OmegaConf; a test compares the two.
-    """
-    inside = PACKAGE / "conf"
-    shipped = inside if inside.is_dir() else PACKAGE.parent / "conf"
-    own = _folder(config_dir) if config_dir else Path("conf")
-    return [folder for folder in dict.fromkeys([own.absolute(), shipped]) if folder.is_dir()]
+    """Return the folders of configuration files, the user's own first; of one that is not there nothing is said."""
+    try:
+        return search_path(_folder(config_dir) if config_dir else None)
+    except (ConfigError, OSError):
+        return [packaged_conf()]
 
 
 def list_groups(folders: Sequence[Path]) -> dict[str, list[Candidate]]:
@@ -56,7 +56,7 @@ def list_groups(folders: Sequence[Path]) -> dict[str, list[Candidate]]:
                 if entry.name.endswith(".yaml"):
                     files.setdefault(entry.name.removesuffix(".yaml"), entry.path)
         if files:
-            groups[group] = [(name, _comment(Path(path))) for name, path in sorted(files.items())]
+            groups[group] = [(name, first_comment(Path(path))) for name, path in sorted(files.items())]
     return groups
 
 
@@ -101,13 +101,6 @@ def _state(run: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # a run that is not finished, or not ours
     return ", ".join(words)
-
-
-def _comment(path: Path) -> str:
-    for line in _lines(path):
-        if line.startswith("# ") and not line.startswith("# @"):
-            return line[2:].strip()
-    return ""
 
 
 def _lines(path: Path) -> Iterator[str]:
