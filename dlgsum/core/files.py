@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,14 +51,13 @@ def write_text_atomic(path: Path, text: str) -> None:
         OSError: the folder is not writable or the disk is full; the old file is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    temporary = Path(name)
+    temporary = _beside(path, ".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
+        # Not mkstemp, whose files only the owner may read: who may read this one, the umask says.
+        with temporary.open("x", encoding="utf-8", newline="") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -106,6 +105,11 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 yield row
 
 
+def _beside(path: Path, suffix: str) -> Path:
+    """Return a name next to ``path`` that nobody else uses."""
+    return path.parent / f".{path.name}.{secrets.token_hex(4)}{suffix}"
+
+
 def _ends_with_newline(stream: BinaryIO) -> bool:
     stream.seek(-1, os.SEEK_END)
     return stream.read(1) == b"\n"
@@ -118,12 +122,13 @@ def new_folder(target: Path) -> Iterator[Path]:
     An existing target is replaced. On an exception the temporary folder is removed and the old target stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
-    temporary.chmod(0o755)
+    temporary = _beside(target, ".tmp")
+    temporary.mkdir()
     try:
         yield temporary
         if target.exists():
-            old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".old"))
+            old = _beside(target, ".old")
+            old.mkdir()
             target.replace(old / target.name)
             try:
                 temporary.replace(target)

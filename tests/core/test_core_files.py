@@ -7,7 +7,6 @@ import json
 import math
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlgsum.core import files
 from dlgsum.core.files import (
     append_jsonl,
     dumps,
@@ -118,14 +116,14 @@ def test_a_full_disk_leaves_the_old_file_and_no_rubbish(tmp_path: Path, monkeypa
     elif broken == "replace":
         monkeypatch.setattr(Path, "replace", _full)
     else:
-        real = os.fdopen
+        real = Path.open
 
-        def fdopen(*arguments: object, **options: object) -> object:
+        def opened(*arguments: object, **options: object) -> object:
             stream = real(*arguments, **options)  # type: ignore[call-overload]
             stream.write = _full
             return stream
 
-        monkeypatch.setattr(os, "fdopen", fdopen)
+        monkeypatch.setattr(Path, "open", opened)
     with pytest.raises(OSError, match="No space left"):
         write_json(path, {"n": 2})
     monkeypatch.undo()
@@ -266,13 +264,23 @@ def test_hashes_tell_texts_apart(tmp_path: Path):
 
 def test_temporary_files_lie_beside_their_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A rename is atomic only within one file system."""
-    folders: list[object] = []
-    real = tempfile.mkstemp
-
-    def mkstemp(*arguments: object, **options: object) -> tuple[int, str]:
-        folders.append(options["dir"])
-        return real(*arguments, **options)  # type: ignore[call-overload]
-
-    monkeypatch.setattr(files.tempfile, "mkstemp", mkstemp)
+    renamed: list[Path] = []
+    real = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda source, target: [renamed.append(source), real(source, target)][1])
     write_text_atomic(tmp_path / "a.txt", "x")
-    assert folders == [tmp_path]
+    assert [path.parent for path in renamed] == [tmp_path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_the_umask_says_who_may_read_what_is_written(tmp_path: Path):
+    before = os.umask(0o077)
+    try:
+        write_text_atomic(tmp_path / "private.json", "{}")
+        with new_folder(tmp_path / "folder"):
+            pass
+        os.umask(0o022)
+        write_text_atomic(tmp_path / "public.json", "{}")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("private.json", "folder", "public.json")]
+    assert modes == [0o600, 0o700, 0o644]
