@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,14 @@ from dlgsum.config.origin import Origin, Setting
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import ConfigError, DataError
+from dlgsum.core.log import gathered_warnings
 from dlgsum.data.source_kinds import DatasetSource, FileSource
 from dlgsum.data.sources import resolve_files
 from dlgsum.metrics.suite import settings_problems
 from dlgsum.models.loading import ModelChoice, choose_checkpoint, model_problems
 from dlgsum.recipes.wiring import NOT_SCORES
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,18 @@ def settle(request: Request) -> Settled:
         ConfigError: with every problem found.
         DataError: a data file does not exist.
     """
-    composition = compose_checked(request)
-    choice = choose_checkpoint(composition.config.model)
-    if composition.groups.get("model") == "auto" and composition.config.model.checkpoint == "auto":
+    warnings: list[str] = []
+    try:
+        with gathered_warnings() as warnings:
+            composition = compose_checked(request)
+            choice = choose_checkpoint(composition.config.model)
+        undecided = composition.groups.get("model") == "auto" and composition.config.model.checkpoint == "auto"
+        if undecided:  # composing again says them again
+            warnings.clear()
+    finally:
+        for warning in warnings:
+            logger.warning(warning)
+    if undecided:
         file = "kobart" if choice.kind == "pretrained" else "kobart_mini"
         composition = compose_checked(dataclasses.replace(request, overrides=[*request.overrides, f"model={file}"]))
     settled = settle_config(composition.config, choice)

@@ -339,6 +339,11 @@ class TestMigrate:
             (origin,) = [it["set_by"] for it in settings[key]["history"] if it["set_by"]["name"] == "config.yaml"]
             assert old_name in lines[origin["line"] - 1], key
 
+    def test_the_notice_comes_once_also_where_the_model_is_chosen_later(self, tmp_path: Path):
+        write(tmp_path / "old.yaml", "training: {evaluation_strategy: epoch}\ninference: {num_beams: 2}\n")
+        code, _, err, _ = run("config", "show", "--config", "old.yaml", folder=tmp_path)
+        assert code == 0 and err.count("competition baseline's format") == 1
+
     def test_standard_output_is_the_file_alone(self, tmp_path: Path):
         code, out, err, _ = run("config", "migrate", str(self.OLD), folder=tmp_path)
         assert code == 0 and out.startswith("# @package _global_") and "→" in err
