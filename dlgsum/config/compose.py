@@ -82,7 +82,7 @@ def compose(request: Request, further: Callable[[Config], list[str]] | None = No
     groups = {**file.groups, **overrides.groups}
     problems += unknown_choices(groups, options)
 
-    known = set(key_names())
+    known = dict.fromkeys(key_names())  # in order: of two names equally near, the first is suggested
     names = load_yaml(find(folders, "env.yaml"))
     environment, environment_problems = read_environment(request.environ, names, known)
     problems += environment_problems
@@ -184,11 +184,7 @@ def _argument(request: Request, line: str) -> Origin:
 def _base_layer(base: Path | Mapping[str, Any]) -> Layer:
     if not isinstance(base, Path):
         return layer_of(base, Origin("file", "the settings given"))
-    return _file_layer(base)
-
-
-def _file_layer(path: Path) -> Layer:
-    return layer_of(load_yaml(path), Origin("file", shown_path(path.absolute(), packaged_conf())), line_numbers(path))
+    return layer_of(load_yaml(base), Origin("file", shown_path(base.absolute(), packaged_conf())), line_numbers(base))
 
 
 def _buried_groups(named: Mapping[str, Layer], file: _File) -> list[str]:

@@ -28,7 +28,6 @@ from dlgsum.recipes.settle import Settled
 
 if TYPE_CHECKING:
     from dlgsum.training.inference import SummaryGenerator
-    from dlgsum.training.trainer import SummarizationTrainer
 
 TIMED_STEPS = 4
 _SCORED_ROWS = 200  # enough to time a scorer by
@@ -175,7 +174,8 @@ def _try(config: Config, prepared: Prepared, generator: SummaryGenerator, folder
             try_steps(widest, count=1)
             found(f"forward, backward and update: {shape(widest)}{_peak_memory(generator)}")
     with log.check(f"{TIMED_STEPS} steps at typical rows") as found:
-        steps = _full_steps(full)
+        an_epoch = math.ceil(len(full.get_train_dataloader()) / full.args.gradient_accumulation_steps)
+        steps = full.args.max_steps if full.args.max_steps > 0 else math.ceil(full.args.num_train_epochs * an_epoch)
         step = statistics.median(try_steps(train, count=TIMED_STEPS).steps[1:])
         found(f"{step:.3g} s a step, {steps:,} steps in a full run")
     with log.check("generation") as found:
@@ -201,11 +201,11 @@ def _try(config: Config, prepared: Prepared, generator: SummaryGenerator, folder
         else:
             found.warn(f"{told}: metrics.scorer={config.metrics.scorer} cannot read all of them")
 
-    checkpoints = _times(*training.saving, steps, full)
+    checkpoints = _times(*training.saving, steps, an_epoch)
     return Estimate(
         steps=steps,
         step=step,
-        evaluations=_times(training.eval_strategy, training.eval_steps, steps, full),
+        evaluations=_times(training.eval_strategy, training.eval_steps, steps, an_epoch),
         evaluation=len(validation) * a_row + a_model,
         test=len(prepared.datasets["test"]) * a_row if "test" in prepared.datasets else 0.0,
         checkpoints=checkpoints,
@@ -217,20 +217,12 @@ def _try(config: Config, prepared: Prepared, generator: SummaryGenerator, folder
     )
 
 
-def _full_steps(trainer: SummarizationTrainer) -> int:
-    if trainer.args.max_steps > 0:
-        return trainer.args.max_steps
-    an_epoch = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
-    return max(1, math.ceil(trainer.args.num_train_epochs * an_epoch))
-
-
-def _times(strategy: str, every: int | None, steps: int, trainer: SummarizationTrainer) -> int:
-    """Return how often something happens in a full run, by its strategy."""
+def _times(strategy: str, every: int | None, steps: int, an_epoch: int) -> int:
+    """Return how often something happens in a full run, by its strategy; an epoch has ``an_epoch`` steps."""
     if strategy == "no":
         return 0
     if strategy == "steps":
         return steps // (every or steps)
-    an_epoch = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
     return math.ceil(steps / an_epoch)
 
 

@@ -63,7 +63,7 @@ def settle(request: Request) -> Settled:
     if undecided:
         file = "kobart" if choice.kind == "pretrained" else "kobart_mini"
         composition = compose_checked(dataclasses.replace(request, overrides=[*request.overrides, f"model={file}"]))
-    settled = settle_config(composition.config, choice)
+    settled = _settled(composition.config, choice)
     history = dict(composition.history)
     for key in leaves():
         value = value_of(settled.config, key)
@@ -136,7 +136,11 @@ def settle_config(config: Config, choice: ModelChoice | None = None) -> Settled:
     problems = config_problems(config)
     if problems:
         raise ConfigError(problems)
-    choice = choice or choose_checkpoint(config.model)
+    return _settled(config, choice or choose_checkpoint(config.model))
+
+
+def _settled(config: Config, choice: ModelChoice) -> Settled:
+    """Put the choices into a configuration that was checked."""
     files = resolve_files(config.data, folder=Path.cwd())
     model = dataclasses.replace(config.model, checkpoint=choice.checkpoint, architecture=choice.architecture)  # type: ignore[arg-type]
     files.check()
