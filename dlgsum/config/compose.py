@@ -19,6 +19,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dlgsum.config.dump import dumped
 from dlgsum.config.environment import read_environment
 from dlgsum.config.groups import (
     compose_groups,
@@ -133,7 +134,7 @@ def compose(request: Request, further: Callable[[Config], list[str]] | None = No
 
 def to_yaml(config: Config) -> str:
     """Return the configuration as YAML that ``--config`` reads back."""
-    return OmegaConf.to_yaml(OmegaConf.create(_escaped(dataclasses.asdict(config))))
+    return dumped(_escaped(dataclasses.asdict(config)))
 
 
 def _read_file(request: Request, options: Mapping[str, list[str]]) -> _File:

@@ -7,8 +7,7 @@ import re
 import textwrap
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from dlgsum.config.dump import dumped
 from dlgsum.config.legacy_draft import Migration, escaped, one_line, shown, types
 from dlgsum.config.schema import Config
 
@@ -42,7 +41,7 @@ def experiment_yaml(migration: Migration, base: Config, whole: Config, *, source
     parts = [_header(migration, source, target)]
     if migration.groups:
         groups = [{f"override /{group}": None if name == "null" else name} for group, name in migration.groups.items()]
-        listed = OmegaConf.to_yaml(OmegaConf.create({"defaults": groups}))
+        listed = dumped({"defaults": groups})
         parts.append(textwrap.indent(listed, "  ").replace("  defaults:", "defaults:", 1))
     parts += _blocks(tree, migration.notes)
     parts += [_absent(target, path) for target, path in migration.absent.items()]
@@ -64,7 +63,7 @@ def _header(migration: Migration, source: str, target: str) -> str:
 def _absent(target: str, path: str) -> str:
     """Return the comment about a setting that is left out because there is no file for it."""
     section, _, leaf = target.rpartition(".")
-    line = OmegaConf.to_yaml(OmegaConf.create({leaf: escaped(path)}))
+    line = dumped({leaf: escaped(path)})
     return f"# There is no {shown(path)}. Once there is, add to the section {section}:\n{textwrap.indent(line, '#   ')}"
 
 
@@ -76,7 +75,7 @@ def _blocks(tree: dict[str, Any], notes: dict[str, str], prefix: str = "", depth
         if isinstance(value, dict):
             lines += [f"{'  ' * depth}{key}:\n", *_blocks(value, notes, f"{name}.", depth + 1)]
             continue
-        text = textwrap.indent(OmegaConf.to_yaml(OmegaConf.create({key: value})), "  " * depth)
+        text = textwrap.indent(dumped({key: value}), "  " * depth)
         note = one_line(notes.get(name, ""))
         if note and text.count("\n") == 1 and len(text) + len(note) < _WIDTH:
             text = f"{text.rstrip()}  # {note}\n"

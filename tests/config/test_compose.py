@@ -543,3 +543,12 @@ def test_a_configuration_cannot_be_changed():
 def test_lists_are_not_shared_between_configurations():
     config().data.cleaning.append("nfc")
     assert config().data.cleaning == ["nfc", "newlines", "tags", "blanks"]
+
+
+@pytest.mark.parametrize("text", ["x\x85", "\x85", "가\x85 b", "a\u2028b", "1e5", "${x", "#", " "])
+def test_every_text_is_read_back_as_it_was(text: str) -> None:
+    import yaml
+
+    from dlgsum.config.dump import dumped
+
+    assert yaml.safe_load(dumped({"a": {"b": text.replace("${", "x")}}))["a"]["b"] == text.replace("${", "x")
