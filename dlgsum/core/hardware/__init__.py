@@ -1,0 +1,1 @@
+"""What this machine is: facts are gathered by probes, and judged by functions that only take facts."""
