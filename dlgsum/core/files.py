@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -14,6 +16,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 SCHEMA_VERSION = 1
+
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{4,64}\.(?P<kind>tmp|old)")
+# What libraries say of a write that failed without saying why: torch's zip writer, and numpy.
+_WRITE_FAILED = re.compile(
+    r"PytorchStreamWriter failed writing|unexpected pos \d+ vs \d+|iostream error|\d+ requested and \d+ written"
+)
+# A disk with less left than this counts as full once a write has failed on it.
+_NEXT_TO_NOTHING = 16 * 2**20
 
 
 def to_jsonable(value: Any) -> Any:
@@ -51,6 +61,9 @@ def write_text_atomic(path: Path, text: str) -> None:
         OSError: the folder is not writable or the disk is full; the old file is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe: written to, never replaced by a file
+        path.write_text(text, encoding="utf-8", newline="")
+        return
     temporary = _beside(path, ".tmp")
     try:
         # Not mkstemp, whose files only the owner may read: who may read this one, the umask says.
@@ -126,22 +139,143 @@ def new_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        if target.exists():
-            old = _beside(target, ".old")
-            old.mkdir()
-            target.replace(old / target.name)
-            try:
-                temporary.replace(target)
-            except BaseException:
-                (old / target.name).replace(target)
-                old.rmdir()
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            temporary.replace(target)
+        swap_in(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def swap_in(temporary: Path, target: Path) -> None:
+    """Rename a finished folder to ``target``, in place of what may be there; both lie on one file system.
+
+    At each moment either the old or the new folder is whole on disk. A process that is killed in between can leave the
+    old one under a hidden name, from where ``sweep_leftovers`` puts it back.
+
+    Raises:
+        OSError: the renaming failed; the old target is where it was.
+    """
+    if not target.exists():
+        temporary.replace(target)
+        return
+    old = _beside(target, ".old")
+    old.mkdir()
+    aside = old / target.name
+    try:
+        target.replace(aside)
+        temporary.replace(target)
+    except BaseException:
+        if aside.exists() and not target.exists():
+            aside.replace(target)
+        raise
+    finally:
+        if target.exists():  # else the only whole folder may lie in there
+            remove_folder(old)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that a process killed meanwhile leaves no half of it under its name; errors are passed over.
+
+    What cannot be removed is left under a hidden name, for ``sweep_leftovers``. An absent folder is no error.
+    """
+    doomed = _beside(folder, ".tmp")
+    try:
+        folder.replace(doomed)
+    except OSError:
+        doomed = folder
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def sweep_leftovers(folder: Path) -> list[str]:
+    """Clean up after writers that were killed: what they had not finished goes, what they had moved aside comes back.
+
+    Only for a folder in which nobody else writes: hold the lock of the run. An absent folder has no leftovers.
+
+    Returns:
+        What was done, in words.
+
+    Raises:
+        OSError: a folder that had been moved aside cannot be put back.
+    """
+    done: list[str] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None:
+            continue
+        target, aside = path.with_name(match["name"]), path / match["name"]
+        if match["kind"] == "old" and aside.exists() and not target.exists():
+            aside.replace(target)
+            done.append(f"{target} was put back: its replacement had been cut short")
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+        if match["kind"] == "tmp":
+            done.append(f"{path} was removed: it was never finished")
+    return done
+
+
+def sync_file(path: Path) -> None:
+    """Have the bytes of a file written to the disk itself, so that a power failure cannot lose them."""
+    with path.open("rb+") as stream:  # Windows syncs only what is open for writing
+        os.fsync(stream.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder written to the disk itself; nothing happens where folders cannot be synced."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):  # some network file systems
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def disk_is_full(error: BaseException, folder: Path | None = None) -> bool:
+    """Say whether an error, or one that led to it, came of a full disk or a used-up quota.
+
+    safetensors and torch raise errors of their own. safetensors gives the reason in words; torch says only that a write
+    failed, so that the disk is looked at: call this before anything is removed from it. A quota that is used up shows
+    in the words, not on the disk.
+
+    Args:
+        folder: where was written to; without one, an error that gives no reason counts as another failure.
+    """
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if _says_full(current) or (folder is not None and _WRITE_FAILED.search(str(current)) and _has_no_space(folder)):
+            return True
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return False
+
+
+def _says_full(error: BaseException) -> bool:
+    reasons = [errno.ENOSPC, *([errno.EDQUOT] if hasattr(errno, "EDQUOT") else [])]
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in reasons
+    text = str(error)
+    words = [form for number in reasons for form in (f"(os error {number})", os.strerror(number))]
+    # datasets, numpy, SQLite
+    words += ["Not enough disk space", "Not enough free space", "database or disk is full"]
+    return any(word in text for word in words)
+
+
+def _has_no_space(folder: Path) -> bool:
+    try:
+        return shutil.disk_usage(existing_parent(folder)).free < _NEXT_TO_NOTHING
+    except OSError:
+        return False
+
+
+def existing_parent(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that is there."""
+    path = path.absolute()
+    return next((folder for folder in (path, *path.parents) if folder.exists()), path)
 
 
 def is_file(path: Path) -> bool:
