@@ -7,16 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dlgsum.recipes.config_dict import ConfigManager
+    from dlgsum.recipes.gpu_check import check_gpu_compatibility
+    from dlgsum.recipes.optimal import find_optimal_batch_size
     from dlgsum.recipes.train import DialogueSummarizationTrainer, TrainingResult, create_trainer
 
 __version__ = "0.1.0"
-__all__ = ["ConfigManager", "DialogueSummarizationTrainer", "TrainingResult", "__version__", "create_trainer"]
+__all__ = [
+    "ConfigManager", "DialogueSummarizationTrainer", "TrainingResult", "__version__", "check_gpu_compatibility",
+    "create_trainer", "find_optimal_batch_size",
+]  # fmt: skip
 
 _HOMES = {
     "ConfigManager": "dlgsum.recipes.config_dict",
     "DialogueSummarizationTrainer": "dlgsum.recipes.train",
     "TrainingResult": "dlgsum.recipes.train",
+    "check_gpu_compatibility": "dlgsum.recipes.gpu_check",
     "create_trainer": "dlgsum.recipes.train",
+    "find_optimal_batch_size": "dlgsum.recipes.optimal",
 }
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from dlgsum import __version__
-from dlgsum.cli import config, data, doctor, evaluate, predict, train
+from dlgsum.cli import config, data, doctor, evaluate, find_batch_size, hardware, predict, resume, train
 from dlgsum.cli.completion import answer
 from dlgsum.cli.completion import command as completion
 from dlgsum.core.errors import DlgsumError
@@ -46,9 +46,12 @@ def root(
 
 
 app.command("train")(train.train)
+app.command("resume")(resume.resume)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("doctor")(doctor.doctor)
+app.command("find-batch-size")(find_batch_size.find_batch_size)
+app.command("gpu-check")(hardware.gpu_check)
 app.command("completion")(completion.completion)
 app.add_typer(config.app, name="config", help="Look at the configuration.")
 app.add_typer(data.app, name="data", help="Check data before training, divide a file, write the bundled files.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from dlgsum.cli.completion.completers import complete_folder, complete_override, complete_run, complete_yaml
 from dlgsum.config.request import Request
 from dlgsum.core.console import messages, results
+from dlgsum.core.errors import UsageError
 from dlgsum.core.files import dumps
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ Run = Annotated[
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows in a batch.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+_NUMBER = r"\d+(?:\.\d+)?"
+_TIME = re.compile(rf"(?=\d)(?:(?P<d>{_NUMBER})d)?(?:(?P<h>{_NUMBER})h)?(?:(?P<m>{_NUMBER})m)?(?:(?P<s>{_NUMBER})s?)?")
 
 
 def request(overrides: Sequence[str] | None, file: Path | None, folder: Path | None) -> Request:
@@ -97,6 +103,24 @@ def duration(seconds: float) -> str:
         return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def seconds(text: str) -> float:
+    """Return the seconds of a time such as 90, 90s, 45m, 2h, 1h30m or 01:30:00.
+
+    Raises:
+        UsageError: it is no time, or not above zero.
+    """
+    parts = _TIME.fullmatch(text.strip().lower())
+    total = sum(
+        float(parts[name] or 0) * size for name, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+    ) if parts else 0.0  # fmt: skip
+    clock = re.fullmatch(r"(?:(\d+):)?(\d{1,2}):(\d{2})", text.strip())
+    if clock:
+        total = int(clock[1] or 0) * 3600 + int(clock[2]) * 60 + int(clock[3])
+    if total <= 0:
+        raise UsageError(f"'{text}' is no time limit", "Write it as 90s, 45m, 2h, 1h30m or 01:30:00.")
+    return total
 
 
 @contextmanager

@@ -17,19 +17,35 @@ from dlgsum.cli.output import (
     print_json,
     print_table,
     request,
+    seconds,
     show_check,
 )
 from dlgsum.core.console import messages, results
+from dlgsum.core.world import current_world
 
 if TYPE_CHECKING:
+    from dlgsum.recipes.limits import Limits
     from dlgsum.recipes.settle import Settled
     from dlgsum.recipes.train import TrainingResult
+
+
+Processes = Annotated[
+    int, typer.Option("--nproc", min=1, help="Processes on this machine, one a GPU; started again when one dies.")
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit", metavar="TIME", help="Stop early enough to save by then: 90s, 45m, 2h, 1h30m or 01:30:00."
+    ),
+]
 
 
 def train(
     overrides: Overrides = None,
     config: ConfigFile = None,
     config_dir: ConfigDir = None,
+    nproc: Processes = 1,
+    time_limit: TimeLimit = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Try everything once, on the longest rows; say what a run would take; stop."),
@@ -50,20 +66,37 @@ def train(
       dlgsum train experiment=baseline training.learning_rate=3e-5 general.seed=7
 
       dlgsum train --config my.yaml --dry-run
+
+      dlgsum train --nproc 4 --time-limit 2h
     """
     from dlgsum.recipes.settle import settle
 
+    allowed = limits(time_limit)
     settled = settle(request(overrides, config, config_dir))
     if dry_run:
         _dry_run(settled, as_json)
         return
     from dlgsum.recipes import train as recipe
 
-    result = recipe.run(settled)
+    result = recipe.run(settled, processes=nproc, limits=allowed)
+    tell(result, as_json, demonstration=settled.model.kind == "mini")
+
+
+def tell(result: TrainingResult, as_json: bool, *, demonstration: bool) -> None:
+    """Print the result of a run; of several processes that torchrun or SLURM started, the first one speaks."""
+    if not current_world().first:
+        return
     if as_json:
         print_json(dataclasses.asdict(result))
     else:
-        _show(result, demonstration=settled.model.kind == "mini")
+        show_result(result, demonstration=demonstration)
+
+
+def limits(time_limit: str | None, *, force: bool = False) -> Limits:
+    """Return what the user allows; the clock runs from now on."""
+    from dlgsum.recipes.limits import Limits
+
+    return Limits(None if time_limit is None else seconds(time_limit), force=force)
 
 
 def _dry_run(settled: Settled, as_json: bool) -> None:
@@ -94,7 +127,8 @@ def _dry_run(settled: Settled, as_json: bool) -> None:
     show("next        the same command without --dry-run")
 
 
-def _show(result: TrainingResult, *, demonstration: bool) -> None:
+def show_result(result: TrainingResult, *, demonstration: bool) -> None:
+    """Print the scores of a run beside the baselines, and where everything lies."""
     rows = [_row("validation: lead baseline", result.baseline_metrics), _row("validation: model", result.best_metrics)]
     if result.test_metrics:
         rows.append(_row("test: lead baseline", result.test_baseline_metrics))

@@ -25,7 +25,7 @@ def contradictions(config: Config) -> list[str]:
         problems.append("fp16 needs a GPU, but general.device=cpu; use training.precision=fp32 (or auto)")
     if "fp16" in (*asked, training.precision) and _is_t5(config.model):
         problems.append("T5 overflows in fp16 (NaN); use training.precision=bf16 or fp32")
-    problems += [*_effective_batch(training), *_evaluations(training)]
+    problems += [*_effective_batch(training), *_auto(training), *_evaluations(training)]
     if config.metrics.best in SMALLER_IS_BETTER and config.metrics.greater_is_better:
         problems.append(f"metrics.best={config.metrics.best} with metrics.greater_is_better=true keeps the worst model")
     weights = config.metrics.weights
@@ -63,7 +63,10 @@ def _effective_batch(training: Training) -> Iterator[str]:
     if wanted is None:
         return
     key = f"training.effective_batch_size={wanted}"
-    if training.batching == "tokens":
+    if isinstance(size, str):  # what is found by trying is made to fit
+        if steps != 1 and training.batching != "tokens":
+            yield f"{key} with batches found by trying leaves no say to gradient_accumulation_steps={steps}; keep one"
+    elif training.batching == "tokens":
         yield f"{key} counts rows, but training.batching=tokens fills by tokens; use gradient_accumulation_steps"
     elif wanted % size:
         below, above = wanted // size * size, -(-wanted // size) * size
@@ -71,6 +74,18 @@ def _effective_batch(training: Training) -> Iterator[str]:
         yield f"{key} is not divisible by training.per_device_train_batch_size={size}; use {near}, or another batch"
     elif steps not in (1, wanted // size):
         yield f"{key} contradicts training.gradient_accumulation_steps={steps} (with batches of {size}); keep one"
+
+
+def _auto(training: Training) -> Iterator[str]:
+    """Say where the batch size that is to be found by trying is not the one that training goes by."""
+    rows, tokens = "training.per_device_train_batch_size", "training.tokens_per_batch"
+    if training.batching == "tokens" and training.per_device_train_batch_size == "auto":
+        yield f"{rows}=auto counts rows, but training.batching=tokens fills by tokens; {tokens}=auto is meant"
+    if training.batching != "tokens" and training.tokens_per_batch == "auto":
+        yield (
+            f"{tokens}=auto goes with training.batching=tokens, but it is {training.batching}; {rows}=auto is meant, "
+            "or training.batching=tokens"
+        )
 
 
 def _evaluations(training: Training) -> Iterator[str]:

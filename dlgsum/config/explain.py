@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge, Gt
+
 from dlgsum.config.comments import first_comment
 from dlgsum.config.groups import find
 from dlgsum.config.origin import Setting
@@ -89,7 +91,7 @@ def _explanation(key: str, config: Config, history: tuple[Setting, ...]) -> Expl
         key=key,
         help=str(field.description or ""),
         type=_in_words(kind),
-        range=" and ".join(_limits(field)),
+        range=" and ".join(_limits(field, key)),
         choices=plugins.names(_PLUGINS[key]) if key in _PLUGINS else tuple(_choices(kind)),
         default=value_of(defaults(), key),
         value=value_of(config, key),
@@ -106,12 +108,24 @@ def _field(key: str) -> tuple[Any, Any]:
     return field, node
 
 
-def _limits(field: Any) -> Iterator[str]:
-    for constraint in field.metadata:
+def _limits(field: Any, key: str) -> Iterator[str]:
+    for constraint in [*field.metadata, *_of_parts(key)]:
         for name, text in _LIMITS.items():
             limit = getattr(constraint, name, None)
             if limit is not None:
                 yield text.format(f"{limit:,}" if isinstance(limit, int) else f"{limit:g}")
+
+
+def _of_parts(key: str) -> Iterator[Any]:
+    """Yield the constraints of the types that a setting may have, such as those of the number in "a number or auto"."""
+    node: Any = Config
+    for part in key.split("."):
+        node = get_type_hints(node, include_extras=True)[part]
+    for part in get_args(node):
+        for metadata in getattr(part, "__metadata__", ()):
+            for bound in getattr(metadata, "metadata", (metadata,)):
+                whole = isinstance(bound, Gt) and part.__origin__ is int
+                yield Ge(int(str(bound.gt)) + 1) if whole else bound
 
 
 def _choices(kind: Any) -> Iterator[str]:
@@ -127,7 +141,7 @@ def _choices(kind: Any) -> Iterator[str]:
 def _in_words(kind: Any) -> str:
     arguments = get_args(kind)
     if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
+        return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
     if get_origin(kind) is list:
         return f"list of: {_in_words(arguments[0])}"
     if get_origin(kind) in (Union, types.UnionType):

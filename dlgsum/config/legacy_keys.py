@@ -71,7 +71,9 @@ COVERED: dict[str, Covered] = {
     ),
     "training.save_safetensors": Covered(True, "the only format", "only safetensors are written"),
     "training.remove_unused_columns": Covered(None, "only what the model reads is passed on"),
-    "training.logging_nan_inf_filter": Covered(None, "a loss that is not finite stops the run: monitoring.non_finite"),
+    "training.logging_nan_inf_filter": Covered(
+        None, "steps that are not finite are skipped and counted: training.max_skipped_steps"
+    ),
     "training.dataloader_pin_memory": Covered(None, "done where there is a GPU"),
     "training.dataloader_drop_last": Covered(False, "every row is used", "every row is used in each epoch"),
     "training.prediction_loss_only": Covered(False, "evaluations score", "evaluations always score"),
@@ -104,7 +106,6 @@ UNSUPPORTED: dict[str, str] = {
     "training.tf32": "set it in PyTorch (torch.backends.cuda.matmul.fp32_precision); dlgsum leaves it as it is",
     "training.data_seed": "general.seed also orders the rows",
     "training.resume_from_checkpoint": "which run goes on is said when training starts, not in its settings",
-    "training.auto_find_batch_size": "set training.per_device_train_batch_size to what fits",
     "training.optim_args": "an optimizer takes training.learning_rate, weight_decay and adam_*",
     "training.lr_scheduler_kwargs": "a schedule takes training.warmup_steps",
     "training.include_inputs_for_metrics": "scorers always see the dialogues they need",
@@ -165,7 +166,7 @@ training.evaluation_strategy training.eval_strategy training.eval_steps training
 training.save_total_limit training.logging_strategy training.logging_steps
 training.warmup_ratio training.warmup_steps training.fp16 training.bf16 training.optim training.adafactor
 training.no_cuda training.use_cpu training.use_mps_device training.device
-training.group_by_length training.train_sampling_strategy
+training.group_by_length training.train_sampling_strategy training.auto_find_batch_size
 training.load_best_model_at_end training.metric_for_best_model training.greater_is_better
 training.early_stopping_patience training.early_stopping_threshold training.use_early_stopping
 training.early_stopping training.generation_max_length training.report_to training.disable_tqdm

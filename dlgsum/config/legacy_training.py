@@ -17,7 +17,7 @@ _METRICS = {
 
 def training_rules(draft: Draft) -> None:
     """Settle device, precision, optimizer, order of rows, evaluations, best model and early stopping."""
-    for rule in (_device, _precision, _optimizer, _warmup, _order, _rhythm, _best, _stopping, _screen):
+    for rule in (_device, _precision, _optimizer, _warmup, _order, _batch_size, _rhythm, _best, _stopping, _screen):
         rule(draft)
 
 
@@ -118,6 +118,28 @@ def _order(draft: Draft) -> None:
             draft.lose(name, "set training.batching=samples, tokens or random")
     if draft.legacy and not draft.has("training.batching"):
         draft.imply("training.batching", "random", plain)
+
+
+def _batch_size(draft: Draft) -> None:
+    """Let the batch size be found; transformers began with the one in the file, and went down from there."""
+    name, target = "training.auto_find_batch_size", "training.per_device_train_batch_size"
+    if not draft.has(name):
+        return
+    wanted = truth(draft.value(name))
+    if wanted is None and draft.value(name) is not None:
+        draft.lose(name, f"expected true or false; set {target}=auto or a number")
+        return
+    if not wanted:
+        draft.cover(name, "off")
+        return
+    rows = number(draft.value(target))
+    if draft.has(target):
+        draft.cover(target, "found by trying, because of training.auto_find_batch_size")
+    draft.carry(name, target, "auto", "the largest that fits, found by trying")
+    steps = number(draft.value("training.gradient_accumulation_steps") or 1)
+    if rows is not None and rows >= 1 and rows == int(rows) and steps == 1:
+        reason = "what transformers began with; a smaller batch that fits is made up for by accumulation"
+        draft.imply("training.effective_batch_size", int(rows), reason, because=target)
 
 
 def _rhythm(draft: Draft) -> None:

@@ -6,8 +6,9 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, Literal, cast, get_args, get_type_hints
 
+from annotated_types import Ge, Gt
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
@@ -64,20 +65,50 @@ def build_config(
     origins = origins or {}
     booleans = list(_booleans_for_numbers(values, Config))
     problems = [
-        f"{'.'.join(place)}={_shown(value)}: must be a number{_origin(place, origins)}" for place, value in booleans
+        f"{'.'.join(place)}={_shown(value)}: {_number_or_auto(place) or 'must be a number'}{_origin(place, origins)}"
+        for place, value in booleans
     ]
     values = _without(values, [place for place, _ in booleans])
     try:
         config = adapter.validate_python(values)
     except ValidationError as error:
         details = error.errors()
-        problems += [_explain(detail, origins) for detail in details]
+        problems += dict.fromkeys(_explain(detail, origins) for detail in details)
         # The rest may contradict itself as well: look at it with the bad values back at their defaults.
-        config = adapter.validate_python(_without(values, [detail["loc"] for detail in details]))
+        config = adapter.validate_python(_without(values, [_setting(detail["loc"]) for detail in details]))
     problems += [*contradictions(config), *(further(config) if further else ())]
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _setting(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Return where a problem is without what pydantic adds where several types are allowed: the type it tried."""
+    kind: Any = Config
+    for length, part in enumerate(place):
+        if not dataclasses.is_dataclass(kind):
+            # Only of unions is such a name the last part; other parts are places in lists and dictionaries.
+            return place[:length] if isinstance(part, str) else place
+        kind = get_type_hints(kind).get(str(part))
+    return place
+
+
+def _number_or_auto(place: Sequence[int | str]) -> str:
+    """Say what a setting takes that is a whole number or `auto`; empty for any other setting."""
+    kind: Any = Config
+    for part in place:
+        kind = get_type_hints(kind, include_extras=True).get(str(part)) if dataclasses.is_dataclass(kind) else None
+    parts = get_args(kind)
+    if Literal["auto"] not in parts:
+        return ""
+    bounds = [
+        int(str(bound.ge)) if isinstance(bound, Ge) else int(str(bound.gt)) + 1
+        for part in parts
+        for metadata in getattr(part, "__metadata__", ())
+        for bound in getattr(metadata, "metadata", (metadata,))
+        if isinstance(bound, (Ge, Gt))
+    ]
+    return f"must be a whole number{''.join(f' of at least {bound}' for bound in bounds)}, or auto"
 
 
 def _without(values: dict[str, Any], places: Sequence[tuple[int | str, ...]]) -> dict[str, Any]:
@@ -106,14 +137,15 @@ def _booleans_for_numbers(
 
 
 def _explain(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
-    key = ".".join(str(part) for part in detail["loc"])
-    origin = _origin([part for part in detail["loc"] if isinstance(part, str)], origins)
+    place = _setting(detail["loc"])
+    key = ".".join(str(part) for part in place)
+    origin = _origin([part for part in place if isinstance(part, str)], origins)
     if detail["type"] == "unexpected_keyword_argument":
         return unknown_key(key) + origin
     value = detail["input"]
     if detail["type"] == "dataclass_type":
         return f"{key} is a section, not a value; got {_shown(value)}{origin}{_group_hint(key, value, origin)}"
-    return f"{key}={_shown(value)}: {_wanted(detail)}{origin}"
+    return f"{key}={_shown(value)}: {_number_or_auto(place) or _wanted(detail)}{origin}"
 
 
 def _origin(place: Sequence[str], origins: Mapping[str, str]) -> str:

@@ -59,6 +59,14 @@ def show_warnings() -> None:
         root.addHandler(_ToPeople(level=logging.WARNING))
 
 
+def warnings_to_file_only() -> None:
+    """Keep the console to the first of several processes: what this one says goes into its log."""
+    show_warnings()
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _ToPeople):
+            handler.addFilter(_say_nothing)
+
+
 class _ToList(logging.Handler):
     def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.WARNING)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import re
@@ -114,6 +115,14 @@ def _ask_hub(checkpoint: str, revision: str | None, seconds: float) -> tuple[int
     if constants.is_offline_mode():
         return None, "the hub is switched off by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE"
     return ask(f"{constants.ENDPOINT}/{checkpoint}/resolve/{revision or 'main'}/config.json", seconds)
+
+
+def saved_model(folder: Path, settings: Model) -> tuple[ModelChoice, Model]:
+    """Return the choice of a model that dlgsum saved, and the settings with which it is loaded as it is."""
+    as_it_is = dataclasses.replace(
+        settings, checkpoint=str(folder), architecture="auto", revision=None, load_pretrained=True
+    )
+    return ModelChoice("pretrained", "auto", str(folder), "a trained model"), as_it_is
 
 
 class Checkpoint:

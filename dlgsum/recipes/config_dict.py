@@ -108,3 +108,16 @@ def sweep_overrides(params: Mapping[str, Any]) -> list[str]:
     if problems:
         raise ConfigError(problems)
     return lines
+
+
+def open_sweep_overrides() -> list[str]:
+    """Return the parameters of the W&B run that is open as overrides.
+
+    Raises:
+        ConfigError: none is open, or a parameter is no setting.
+    """
+    import wandb
+
+    if wandb.run is None:
+        raise ConfigError(["sweep_mode=True, but no W&B run is open; call wandb.init() first"])
+    return sweep_overrides(dict(wandb.config))

@@ -22,10 +22,13 @@ from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.device import plan_device
 from dlgsum.core.errors import ConfigError, DlgsumError
+from dlgsum.core.hardware.diagnose import diagnose
+from dlgsum.core.hardware.host import gather
+from dlgsum.core.hardware.torch_probe import probe_torch
 from dlgsum.core.network import ask
 from dlgsum.metrics.suite import MetricSuite
 from dlgsum.models.loading import KOBART, is_cached
-from dlgsum.recipes import wiring
+from dlgsum.recipes import gpu_check, wiring
 from dlgsum.recipes.checks import Check, CheckList, Found
 from dlgsum.recipes.dry_run import dry_run
 from dlgsum.recipes.settle import config_problems, settle
@@ -135,7 +138,7 @@ def _device(config: Config, found: Found) -> None:
         return
     found(f"{plan.reason}; torch {torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} cores")
     if plan.device == "cpu":
-        found.warn("KoBART is made for a GPU; here kobart_mini is for trying things")
+        gpu_check.tell(diagnose(gather(probe_torch())), found)
 
 
 def _folders(config: Config, found: Found) -> None:

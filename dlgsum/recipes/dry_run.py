@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import statistics
 import tempfile
@@ -20,18 +19,20 @@ from dlgsum.core.log import route_transformers
 from dlgsum.core.text import plural
 from dlgsum.data.check_report import DataReport
 from dlgsum.recipes import data_check, wiring
+from dlgsum.recipes.batch_size import settle_batch_size
 from dlgsum.recipes.checks import Check, CheckList
 from dlgsum.recipes.failures import failures_in_words
 from dlgsum.recipes.few_steps import longest_batch, shape, take_steps, widest_batch
 from dlgsum.recipes.prepare import Prepared, load_generator, prepare
+from dlgsum.recipes.schedule import schedule_of
 from dlgsum.recipes.settle import Settled
+from dlgsum.recipes.space import bytes_in, check_space, run_bytes, size_in_words
 
 if TYPE_CHECKING:
     from dlgsum.training.inference import SummaryGenerator
 
 TIMED_STEPS = 4
 _SCORED_ROWS = 200  # enough to time a scorer by
-_MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -104,13 +105,11 @@ def dry_run(
         route_transformers()
         folder = _temporary_folder(wiring.output_dir(config), log, stack)
         prepared = _data(settled, log, on_data)
+        settled = _batch_size(settled, prepared, log)
+        config = settled.config
         generator = _model(settled, prepared, log)
         estimate = _try(config, prepared, generator, folder, log)
-    if estimate.disk > estimate.free:
-        raise EnvironmentProblem(
-            f"A full run needs {_size(estimate.disk)} in {wiring.output_dir(config)}, which has {_size(estimate.free)}",
-            "Free some, choose another general.output_dir, or lower training.save_total_limit.",
-        )
+    check_space(wiring.output_dir(config), estimate.disk, free=estimate.free)
     return DryRun(log.checks, prepared.report, estimate)
 
 
@@ -125,7 +124,7 @@ def _temporary_folder(output: Path, log: CheckList, stack: ExitStack) -> Path:
             raise EnvironmentProblem(
                 f"Nothing can be written in {output}: {error.strerror}", "Choose another: general.output_dir=DIR"
             ) from error
-        found(f"{output} is writable, {_size(shutil.disk_usage(output).free)} free")
+        found(f"{output} is writable, {size_in_words(shutil.disk_usage(output).free)} free")
     return folder
 
 
@@ -138,6 +137,15 @@ def _data(settled: Settled, log: CheckList, on_data: Callable[[DataReport], None
         on_data(prepared.report)
     data_check.refuse_errors(prepared.report, settled.config)
     return prepared
+
+
+def _batch_size(settled: Settled, prepared: Prepared, log: CheckList) -> Settled:
+    if not settled.config.training.unsettled:
+        return settled
+    with log.check("batch size") as found:
+        settled = settle_batch_size(settled, prepared)
+        found(settled.reasons["batch size"])
+    return settled
 
 
 def _model(settled: Settled, prepared: Prepared, log: CheckList) -> SummaryGenerator:
@@ -159,14 +167,14 @@ def _try(config: Config, prepared: Prepared, generator: SummaryGenerator, folder
         saved = try_steps(longest, count=1, save=True)
         found(f"forward, backward and update: {shape(longest)}{_peak_memory(generator)}")
     with log.check("checkpoint") as found:
-        checkpoint = _bytes(folder / "checkpoints")
+        checkpoint = bytes_in(folder / "checkpoints")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         started = time.perf_counter()
         generator.model.save_pretrained(folder / "model")
         a_model = time.perf_counter() - started
-        model = _bytes(folder / "model")
+        model = bytes_in(folder / "model")
         shutil.rmtree(folder / "model")
-        found(f"{_size(checkpoint)} written and removed; a kept model takes {_size(model)}")
+        found(f"{size_in_words(checkpoint)} written and removed; a kept model takes {size_in_words(model)}")
     if training.batching == "tokens":
         # Batches of short sources hold many rows, and so the most target tokens, on which the output layer works.
         with log.check("step with most target tokens") as found:
@@ -174,12 +182,11 @@ def _try(config: Config, prepared: Prepared, generator: SummaryGenerator, folder
             try_steps(widest, count=1)
             found(f"forward, backward and update: {shape(widest)}{_peak_memory(generator)}")
     with log.check(f"{TIMED_STEPS} steps at typical rows") as found:
-        an_epoch = math.ceil(len(full.get_train_dataloader()) / full.args.gradient_accumulation_steps)
-        steps = full.args.max_steps if full.args.max_steps > 0 else math.ceil(full.args.num_train_epochs * an_epoch)
+        planned = schedule_of(full)
         step = statistics.median(try_steps(train, count=TIMED_STEPS).steps[1:])
-        found(f"{step:.3g} s a step, {steps:,} steps in a full run")
+        found(f"{step:.3g} s a step, {planned.steps:,} steps in a full run")
     with log.check("generation") as found:
-        batch = validation.select(training.per_device_eval_batch_size)
+        batch = validation.select(training.eval_rows)
         suite, references = full.suite, validation.rows[0].references
         suite.score([references[0]], [references[:1]])  # loads the analyser
         started = time.perf_counter()
@@ -201,29 +208,23 @@ def _try(config: Config, prepared: Prepared, generator: SummaryGenerator, folder
         else:
             found.warn(f"{told}: metrics.scorer={config.metrics.scorer} cannot read all of them")
 
-    checkpoints = _times(*training.saving, steps, an_epoch)
     return Estimate(
-        steps=steps,
+        steps=planned.steps,
         step=step,
-        evaluations=_times(training.eval_strategy, training.eval_steps, steps, an_epoch),
+        evaluations=planned.evaluations,
         evaluation=len(validation) * a_row + a_model,
         test=len(prepared.datasets["test"]) * a_row if "test" in prepared.datasets else 0.0,
-        checkpoints=checkpoints,
+        checkpoints=planned.checkpoints,
         checkpoint=saved.save,
-        # One more of each than is kept: the new one is written before the old one goes.
-        disk=checkpoint * min(checkpoints, (training.save_total_limit or checkpoints) + 1)
-        + model * (training.keep_best + 1),
+        disk=run_bytes(
+            checkpoint=checkpoint,
+            model=model,
+            keep_checkpoints=training.save_total_limit,
+            planned_checkpoints=planned.checkpoints,
+            keep_best=training.keep_best,
+        ),
         free=shutil.disk_usage(folder).free,
     )
-
-
-def _times(strategy: str, every: int | None, steps: int, an_epoch: int) -> int:
-    """Return how often something happens in a full run, by its strategy; an epoch has ``an_epoch`` steps."""
-    if strategy == "no":
-        return 0
-    if strategy == "steps":
-        return steps // (every or steps)
-    return math.ceil(steps / an_epoch)
 
 
 def _peak_memory(generator: SummaryGenerator) -> str:
@@ -232,11 +233,3 @@ def _peak_memory(generator: SummaryGenerator) -> str:
     if generator.plan.device != "cuda":
         return ""
     return f", {torch.cuda.max_memory_reserved() / 2**30:.1f} GiB of GPU memory at the peak"
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _size(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / _MIB:.0f} MiB"

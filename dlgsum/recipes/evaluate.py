@@ -89,10 +89,9 @@ def evaluate(
     """
     if not split.has_summaries:
         raise DataError(f"{split.source} has no reference summaries to score against")
-    config = trained.config
+    config, size = trained.config, trained.rows_in_a_batch(batch_size)
     loaded = load_model(trained)
     suite = wiring.build_suite(config, loaded.generator.tokenizer.hf.tokenize)
-    size = batch_size or config.training.per_device_eval_batch_size
     generated = loaded.generator.run(loaded.encode(split), batch_size=size, on_batch=on_batch)
     scores = suite.score(generated.texts, [row.references for row in split.rows])
     samples, seed = config.metrics.bootstrap_samples, config.general.seed

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import errno
+import logging
+import os
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dlgsum.core.errors import DlgsumError, EnvironmentProblem, Interrupted, TrainingFailed
+from dlgsum.core.files import disk_is_full
 from dlgsum.core.signals import terminated_like_interrupted
 from dlgsum.tracking.run import RunFolder
+
+if TYPE_CHECKING:
+    from transformers import TrainerState
+
+    from dlgsum.tracking.stream import MetricStream
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -29,25 +41,75 @@ def failures_in_words(run: Callable[[], RunFolder | None]) -> Iterator[None]:
         raise
     except KeyboardInterrupt as error:
         number = int(error.args[0]) if error.args else int(signal.SIGINT)
-        folder = run()
-        name = signal.Signals(number).name
-        if folder is None:
-            raise Interrupted(number, f"Interrupted ({name}); nothing was kept.") from None
-        kept = folder.best_model if folder.best_model.is_dir() else None
-        raise Interrupted(
-            number,
-            f"Interrupted ({name}). The run is in {folder.path}.",
-            f"The best model so far is {kept}." if kept else "There was no model to keep yet.",
-        ) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        folder = run()
-        raise EnvironmentProblem(
-            f"The disk is full: {error.filename or (folder.path if folder else 'a file')} could not be written.",
-            f"What was saved before is whole, and lies in {folder.path}." if folder else "Nothing was saved yet.",
-        ) from error
+        raise _interrupted(run(), number) from None
     except Exception as error:
         folder = run()
+        if disk_is_full(error, folder.path if folder else Path.cwd()):
+            raise _full_disk(folder, error) from error
         hint = f"The traceback is in {folder.log}." if folder else "--debug shows where."
+        if folder and has_checkpoint(folder):
+            hint += f"\nWhat was saved before is whole; go on from there with: {resume_command(folder)}"
         raise TrainingFailed(f"{type(error).__name__}: {error}", hint) from error
+
+
+def interruption(run: RunFolder, number: int, reason: str, state: TrainerState, processes: int) -> Interrupted:
+    """Return the error of a run that stopped at the end of a step, with everything saved."""
+    return Interrupted(
+        number,
+        f"Stopped at step {state.global_step} of {state.max_steps} ({reason}); everything is saved in {run.path}.",
+        f"Go on with: {resume_command(run, processes)}",
+    )
+
+
+def resume_command(run: RunFolder, processes: int = 1) -> str:
+    """Return the command that goes on with a run from the current folder, with so many processes of this machine."""
+    usual = Path("outputs").absolute() / "experiments" == run.path.absolute().parent
+    command = f"dlgsum resume {run.id if usual else shlex.quote(str(run.path))}"
+    return command if processes == 1 else f"{command} --nproc {processes}"
+
+
+def has_checkpoint(run: RunFolder) -> bool:
+    """Say whether a run has saved anything to go on from."""
+    return any(run.checkpoints.glob("checkpoint-*"))
+
+
+def record_failure(run: RunFolder, error: BaseException, stream: MetricStream | None) -> None:
+    """Write down how a run ended: its log, its status, its events and its trackers."""
+    status = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
+    reason = f"{type(error).__name__}: {error}"
+    try:
+        # The caller gets the exception, so the console need not say it twice.
+        traceback = not isinstance(error, DlgsumError)
+        logger.error("training %s: %s", status, reason, exc_info=traceback, extra={"told": True})
+        run.status(status, reason=reason)
+        run.event("end", status=status, reason=reason)
+        if stream is not None:
+            stream.finish({"status": status}, failed=True)
+    except OSError:  # a full disk must not hide the first error
+        pass
+
+
+def _interrupted(run: RunFolder | None, number: int) -> Interrupted:
+    name = signal.Signals(number).name
+    code = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
+    if run is None:
+        return Interrupted(code, f"Interrupted ({name}); nothing was kept.")
+    best = run.best_model
+    kept = f"The best model so far is {best}." if best.is_dir() else "There was no model to keep yet."
+    return Interrupted(
+        code,
+        f"Interrupted ({name}). The run is in {run.path}.",
+        f"{kept}\nGo on with: {resume_command(run)}",
+    )
+
+
+def _full_disk(run: RunFolder | None, error: Exception) -> EnvironmentProblem:
+    name = getattr(error, "filename", None)
+    place = os.fspath(name) if name else str(run.path if run else "a file")
+    if run is None:
+        return EnvironmentProblem(f"The disk is full: {place} could not be written.", "Nothing was saved yet.")
+    go_on = f"\nFree some space and go on with: {resume_command(run)}" if has_checkpoint(run) else ""
+    return EnvironmentProblem(
+        f"The disk is full: {place} could not be written.",
+        f"What was saved before is whole, and lies in {run.path}.{go_on}",
+    )

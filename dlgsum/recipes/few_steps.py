@@ -83,8 +83,8 @@ def longest_batch(config: Config, train: EncodedSplit) -> EncodedSplit:
     ordered, _ = train.longest_first()
     if training.batching == "tokens":
         longest = int(ordered.source_lengths[0] + ordered.target_lengths.max())
-        return ordered.select(max(1, training.tokens_per_batch // longest) * training.accumulation)
-    return ordered.select(training.per_device_train_batch_size * training.accumulation)
+        return ordered.select(max(1, training.token_budget // longest) * training.accumulation())
+    return ordered.select(training.train_rows * training.accumulation())
 
 
 def widest_batch(trainer: SummarizationTrainer, train: EncodedSplit) -> EncodedSplit:

@@ -64,9 +64,9 @@ def predict(
     filled = [index for index, row in enumerate(split.rows) if row.dialogue.strip()]
     texts = [""] * len(split.rows)
     if filled:
+        size = trained.rows_in_a_batch(batch_size)
         loaded = load_model(trained)
         part = make_split(split.name, split.source, [split.rows[index] for index in filled])
-        size = batch_size or trained.config.training.per_device_eval_batch_size
         generated = loaded.generator.run(loaded.encode(part), batch_size=size, on_batch=on_batch)
         for index, text in zip(filled, generated.texts, strict=True):
             texts[index] = text

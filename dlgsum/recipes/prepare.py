@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlgsum.data.check_report import DataReport, TokenLengths
@@ -29,11 +30,12 @@ class Prepared:
     report: DataReport
 
 
-def prepare(settled: Settled, splits: Splits | None = None) -> Prepared:
+def prepare(settled: Settled, splits: Splits | None = None, saved: Path | None = None) -> Prepared:
     """Read, tokenize and check the data; no weight is loaded.
 
     Args:
         splits: the rows, where they were read before.
+        saved: a checkpoint of the run that goes on, whose tokenizer is used.
 
     Raises:
         DataError: a file is missing, unreadable or without usable rows.
@@ -41,7 +43,7 @@ def prepare(settled: Settled, splits: Splits | None = None) -> Prepared:
     """
     config = settled.config
     splits = splits or wiring.build_splits(config)
-    start = wiring.build_start(config, settled.model, splits.train)
+    start = wiring.build_start(config, settled.model, splits.train, saved)
     datasets = wiring.encode(config, splits, start.tokenizer)
     report = data_check.inspect_splits(
         splits.all,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dlgsum.config.compose import compose
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
-from dlgsum.core.errors import EnvironmentProblem, UsageError
+from dlgsum.core.errors import ConfigError, EnvironmentProblem, UsageError
 from dlgsum.data.rows import Split
 from dlgsum.recipes import wiring
 from dlgsum.tracking.run import find_run
@@ -27,6 +27,21 @@ class TrainedModel:
     folder: Path
     config: Config
     name: str
+
+    def rows_in_a_batch(self, asked: int | None) -> int:
+        """Return the rows to generate for at once: those asked for, or those of the configuration.
+
+        Raises:
+            ConfigError: the configuration leaves them to be found by trying, which is done before training only.
+        """
+        if asked is None and self.config.training.per_device_eval_batch_size == "auto":
+            raise ConfigError(
+                [
+                    "training.per_device_eval_batch_size=auto is found before training only; give a number, such as "
+                    "--batch-size 32 (`dlgsum find-batch-size` finds the largest)"
+                ]
+            )
+        return asked or self.config.training.eval_rows
 
 
 @dataclass(frozen=True)
@@ -84,15 +99,11 @@ def load_model(trained: TrainedModel) -> LoadedModel:
     """
     from dlgsum.core.log import route_transformers
     from dlgsum.models import loading
-    from dlgsum.models.loading import ModelChoice
     from dlgsum.models.tokenizer import prepare_tokenizer
 
     route_transformers()
     config = trained.config
-    settings = dataclasses.replace(
-        config.model, checkpoint=str(trained.folder), architecture="auto", revision=None, load_pretrained=True
-    )
-    choice = ModelChoice("pretrained", "auto", str(trained.folder), "a trained model")
+    choice, settings = loading.saved_model(trained.folder, config.model)
     model, original = loading.load_pretrained(choice, settings)
     tokenizer = prepare_tokenizer(original, tags=[], settings=config.tokenizer)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:

@@ -96,11 +96,16 @@ class _Texts:
             yield from row.references
 
 
-def build_start(config: Config, choice: ModelChoice, train: Split) -> Start:
+def build_start(config: Config, choice: ModelChoice, train: Split, saved: Path | None = None) -> Start:
     """Load the tokenizer, with the tags of the training text as tokens of their own.
 
     kobart_mini's is trained on that text.
+
+    Args:
+        saved: a checkpoint of the run that goes on: tokenizer and model are then as they were, whatever the text.
     """
+    if saved is not None:
+        return _saved_start(config, saved)
     from dlgsum.models import loading, mini
     from dlgsum.models.tokenizer import find_tags, prepare_tokenizer
 
@@ -117,6 +122,16 @@ def build_start(config: Config, choice: ModelChoice, train: Split) -> Start:
         _check_lengths(config, of_model)
         prepared = prepare_tokenizer(checkpoint.load_tokenizer(), tags=tags, settings=settings)
     return Start(of_model, summary_tokenizer(config, of_model, prepared), checkpoint)
+
+
+def _saved_start(config: Config, saved: Path) -> Start:
+    from dlgsum.models import loading
+    from dlgsum.models.tokenizer import prepare_tokenizer
+
+    choice, settings = loading.saved_model(saved, config.model)
+    checkpoint = loading.Checkpoint(choice, settings)
+    prepared = prepare_tokenizer(checkpoint.load_tokenizer(), tags=[], settings=config.tokenizer)
+    return Start(checkpoint.config, summary_tokenizer(config, checkpoint.config, prepared), checkpoint)
 
 
 def build_model(config: Config, start: Start) -> PreTrainedModel:

@@ -89,6 +89,14 @@ class RunFolder:
         """Record the state the run is in: running, completed, failed or interrupted."""
         write_json(self.path / "status.json", {"status": status, "pid": os.getpid(), "time": time.time(), **details})
 
+    @property
+    def state(self) -> str:
+        """What ``status`` recorded last; empty where there is nothing to read."""
+        try:
+            return str(read_json(self.path / "status.json").get("status", ""))
+        except (OSError, ValueError):
+            return ""
+
     def write_config(self, text: str) -> None:
         """Save the resolved configuration."""
         write_text_atomic(self.config, text)

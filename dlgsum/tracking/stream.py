@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from dlgsum.core.files import append_jsonl
+from dlgsum.core.files import append_jsonl, dumps, read_jsonl, write_text_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +36,34 @@ class MetricStream:
     def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
         self._path = path
         self._trackers = list(trackers)
+        self._rows = 0
+
+    def state(self) -> dict[str, Any]:
+        """Return how many rows there are; they are on the disk when this returns."""
+        if self._path.is_file():
+            with self._path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        return {"rows": self._rows}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on after the rows of an earlier ``state``: later ones, and a torn one, are removed from the file.
+
+        Rows that are missing are missed loudly; training does not depend on them.
+        """
+        wanted = int(state["rows"])
+        there = list(read_jsonl(self._path)) if self._path.is_file() else []
+        kept = there[:wanted]
+        if len(kept) < wanted:
+            logger.warning("%s has lost %d of its %d rows", self._path, wanted - len(kept), wanted)
+        write_text_atomic(self._path, "".join(dumps(row) + "\n" for row in kept))
+        self._rows = len(kept)
 
     def log(self, step: int, epoch: float | None, metrics: Mapping[str, float]) -> None:
         """Record the metrics of a step, under names such as ``train/loss`` and ``eval/rouge_combined_f1``."""
         if not metrics:
             return
         append_jsonl(self._path, {"step": step, "epoch": epoch, "time": time.time(), "metrics": dict(metrics)})
+        self._rows += 1
         for tracker in list(self._trackers):
             try:
                 tracker.log(step, metrics)

@@ -10,6 +10,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from dlgsum.config.schema import Config
 from dlgsum.core.device import DevicePlan
+from dlgsum.training import parallel
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ OURS = {
     "keep_best": "training.best",
     "early_stopping_patience": "training.best",
     "early_stopping_threshold": "training.best",
+    "batch_size_memory": "recipes.batch_size",
+    "max_skipped_steps": "training.trainer",
 }
 
 
@@ -55,7 +58,7 @@ def build_arguments(config: Config, plan: DevicePlan, output_dir: Path) -> Seq2S
     values: dict[str, Any] = {name: getattr(training, name) for name in SAME_NAME}
     values |= {
         "output_dir": str(output_dir),
-        "gradient_accumulation_steps": training.accumulation,
+        "gradient_accumulation_steps": training.accumulation(parallel.size()),
         # transformers 5 reads a float below 1 as a share of all steps.
         "warmup_steps": training.warmup_steps or training.warmup_ratio or 0,
         # Without clipping transformers would not measure the norm, and nobody would see a NaN in it.
@@ -77,6 +80,8 @@ def build_arguments(config: Config, plan: DevicePlan, output_dir: Path) -> Seq2S
         # Pinning needs a GPU; without one torch warns at every loader.
         "dataloader_pin_memory": plan.device == "cuda",
         "label_names": ["labels"],
+        # Every weight takes part in every step; looking for those that do not costs a pass over the graph each time.
+        "ddp_find_unused_parameters": False,
     }
     arguments = Seq2SeqTrainingArguments(**values)
     if arguments.n_gpu > 1:

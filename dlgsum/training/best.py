@@ -72,6 +72,10 @@ class Ranking:
         """Return the ranking for a file."""
         return {"kept": [{"step": candidate.step, "score": candidate.score} for candidate in self.kept]}
 
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up the ranking of an earlier ``state``."""
+        self.kept = [Candidate(int(entry["step"]), float(entry["score"])) for entry in state["kept"]][: self.keep]
+
 
 @dataclass
 class Patience:
@@ -98,3 +102,12 @@ class Patience:
         else:
             self.waited += 1
         return self.patience is not None and self.waited >= self.patience
+
+    def state(self) -> dict[str, Any]:
+        """Return what was waited for, and how long."""
+        return {"reference": self.reference, "waited": self.waited}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on waiting."""
+        reference = state["reference"]
+        self.reference, self.waited = None if reference is None else float(reference), int(state["waited"])

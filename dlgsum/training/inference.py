@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ class SummaryGenerator:
         generation: decoding settings.
         evaluation: decoding settings of the evaluations during training.
         plan: device and precision.
+        whole: where ``model`` is shared out among processes, gives a whole one, in all of them together.
     """
 
     model: PreTrainedModel
@@ -45,6 +46,7 @@ class SummaryGenerator:
     generation: GenerationConfig
     evaluation: GenerationConfig
     plan: DevicePlan
+    whole: Callable[[], AbstractContextManager[PreTrainedModel]] | None = None
 
     def run(
         self,
@@ -62,18 +64,20 @@ class SummaryGenerator:
             on_batch: called with the rows done and all rows, by the first process.
 
         Batches are of like length, longest first, so that running out of memory shows at once. With several
-        processes each takes every n-th batch, and all return everything. An empty split gives no texts.
+        processes each takes every n-th batch, and all return everything. A model that is shared out among them is
+        whole on each for as long as this takes: its weights, without gradients and optimizer. An empty split gives no
+        texts.
         """
         ordered, restore = split.longest_first()
         starts = range(0, len(ordered), batch_size)
         rank, world = _process()
         texts: dict[int, list[str]] = {}
         totals = torch.zeros(2, dtype=torch.float64)
-        with self._evaluating():
+        with self._evaluating() as model:
             for number, start in enumerate(starts):
                 if number % world == rank:
                     rows = [ordered[index] for index in range(start, min(start + batch_size, len(ordered)))]
-                    ids, loss_and_count = self._batch(rows, generation or self.generation)
+                    ids, loss_and_count = self._batch(model, rows, generation or self.generation)
                     texts[start] = self.tokenizer.decode(ids)
                     totals += loss_and_count
                 if on_batch is not None and rank == 0:
@@ -85,16 +89,16 @@ class SummaryGenerator:
         return Generated(restore(in_order), loss / count if count else None)
 
     def _batch(
-        self, rows: list[dict[str, list[int]]], generation: GenerationConfig
+        self, model: PreTrainedModel, rows: list[dict[str, list[int]]], generation: GenerationConfig
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return generated ids, and the summed loss with the number of target tokens."""
-        batch = {name: value.to(self.model.device) for name, value in self.collator(rows).items()}
+        batch = {name: value.to(model.device) for name, value in self.collator(rows).items()}
         source = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-        encoded = self.model.get_encoder()(**source, return_dict=True)
+        encoded = model.get_encoder()(**source, return_dict=True)
         loss = torch.zeros(2, dtype=torch.float64)
         if "labels" in batch:
             # The encoder's output serves the loss and the generation: it is the larger part of a greedy pass.
-            logits = self.model(
+            logits = model(
                 encoder_outputs=encoded,
                 attention_mask=batch["attention_mask"],
                 decoder_input_ids=batch["decoder_input_ids"],
@@ -102,23 +106,24 @@ class SummaryGenerator:
             ).logits
             total, count = token_loss(logits, batch["labels"])
             loss = torch.stack([total.double(), count.double()]).cpu()
-        generate: Any = self.model.generate
+        generate: Any = model.generate
         return generate(**source, encoder_outputs=encoded, generation_config=generation), loss
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        training = self.model.training
-        place: Any = self.model.to
-        place(self.plan.device)
-        self.model.train(False)
-        try:
-            with (
-                torch.inference_mode(),
-                torch.autocast(self.model.device.type, dtype=TORCH_DTYPE[self.plan.precision], enabled=self.plan.mixed),
-            ):
-                yield
-        finally:
-            self.model.train(training)
+    def _evaluating(self) -> Iterator[PreTrainedModel]:
+        with nullcontext(self.model) if self.whole is None else self.whole() as model:
+            training = model.training
+            place: Any = model.to
+            place(self.plan.device)
+            model.train(False)
+            try:
+                with (
+                    torch.inference_mode(),
+                    torch.autocast(model.device.type, dtype=TORCH_DTYPE[self.plan.precision], enabled=self.plan.mixed),
+                ):
+                    yield model
+            finally:
+                model.train(training)
 
 
 def _process() -> tuple[int, int]:

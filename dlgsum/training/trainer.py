@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +21,16 @@ from dlgsum.core.errors import TrainingFailed, UsageError
 from dlgsum.data.batching import PlannedBatchSampler
 from dlgsum.data.encode import EncodedSplit
 from dlgsum.metrics.suite import MetricSuite, SuiteResult
+from dlgsum.training.fsdp import first_not_finite
+from dlgsum.training.hooks.stop import EvaluationStopped, StopCleanly
 from dlgsum.training.inference import SummaryGenerator
 from dlgsum.training.loss import SummaryLoss
+from dlgsum.training.micro_batches import MicroBatches
+from dlgsum.training.saving import CheckpointPlan, LossSoFar, save
+from dlgsum.training.sharing import SharingTrainer
+from dlgsum.training.skipped import SkippedSteps
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,12 +44,17 @@ class Evaluation:
     metrics: dict[str, float]
 
 
-class SummarizationTrainer(Seq2SeqTrainer):
+class SummarizationTrainer(SharingTrainer):
     """Seq2SeqTrainer with our batches, our loss and our evaluation.
 
     Args:
         generator: model, tokenizer, collator and decoding settings.
         suite: the metrics.
+
+    Attributes:
+        checkpoint_plan: what is saved besides what transformers saves; the recipe adds to it.
+        stop: decides when to stop early; None: never.
+        on_event: told of what the run's record should hold, as (kind, details).
     """
 
     def __init__(
@@ -52,6 +69,7 @@ class SummarizationTrainer(Seq2SeqTrainer):
     ) -> None:
         model: PreTrainedModel = generator.model
         super().__init__(
+            config=config,
             model=model,
             args=args,
             data_collator=generator.collator,
@@ -66,7 +84,16 @@ class SummarizationTrainer(Seq2SeqTrainer):
         self.suite = suite
         self.last_evaluation: Evaluation | None = None
         self.evaluation_batches = 0
-        self._bad_steps = 0
+        self.stop: StopCleanly | None = None
+        self.on_event: Callable[..., None] = lambda kind, **details: None
+        self.skipped = SkippedSteps()
+        self.micro_batches = MicroBatches(self._told_out_of_memory)
+        loss_so_far = LossSoFar(self)
+        self.add_callback(loss_so_far)
+        self.checkpoint_plan = CheckpointPlan(
+            stateful={"loss": loss_so_far, "skipped_steps": self.skipped, "memory": self.micro_batches},
+            limit=args.save_total_limit,
+        )
         self.source_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
         self.target_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
 
@@ -78,8 +105,8 @@ class SummarizationTrainer(Seq2SeqTrainer):
             split.source_lengths,
             split.target_lengths,
             mode=training.batching,
-            batch_size=training.per_device_train_batch_size,
-            tokens_per_batch=training.tokens_per_batch,
+            batch_size=training.train_rows,
+            tokens_per_batch=training.token_budget,
             seed=self.args.seed,
             epochs=self._epochs_ahead(split),
             world_size=self.args.world_size,
@@ -108,7 +135,7 @@ class SummarizationTrainer(Seq2SeqTrainer):
         batches = self.args.max_steps * self.args.gradient_accumulation_steps * self.args.world_size
         if self.config.training.batching == "tokens":
             tokens = int(split.source_lengths.sum() + split.target_lengths.sum())
-            fewest = max(tokens // self.config.training.tokens_per_batch, 1)
+            fewest = max(tokens // self.config.training.token_budget, 1)
         else:
             fewest = math.ceil(len(split) / self.args.per_device_train_batch_size)
         return int(-(-batches // fewest)) + 1
@@ -117,27 +144,113 @@ class SummarizationTrainer(Seq2SeqTrainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Do one forward and backward pass, and count real tokens on the device, without waiting for it."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
+
+        def part(rows: dict[str, Any], last: bool) -> torch.Tensor:
+            # Processes exchange gradients once a micro-batch, whatever number of parts each has to make of its rows.
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+                return Seq2SeqTrainer.training_step(self, model, rows, num_items_in_batch)
+
+        if self.args.world_size > 1:
+            # The other processes wait for this one's gradients and cannot repeat their part; the group starts again.
+            loss = self.micro_batches.once(self.same_passes(inputs, self.micro_batches.parts), part)
+        else:
+            loss = self.micro_batches.run(
+                inputs, part, number=self.state.global_step, forget_gradients=lambda: model.zero_grad()
+            )
         self.source_tokens += inputs["attention_mask"].sum().to(self.source_tokens.device)
         self.target_tokens += inputs["labels"].ne(-100).sum().to(self.target_tokens.device)
         return loss
 
     def _clip_grad_norm(self, model: nn.Module) -> Any:
-        """Clip, and stop before a non-finite gradient reaches the weights."""
-        norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        finite = norm is None or bool(torch.isfinite(torch.as_tensor(norm)))
-        self._bad_steps = 0 if finite else self._bad_steps + 1
+        """Clip; a gradient that is not finite is dropped, so that the optimizer leaves the weights alone.
+
+        Raises:
+            TrainingFailed: too many steps in a row were skipped.
+        """
+        norm = super()._clip_grad_norm(model)
+        if norm is None or bool(torch.isfinite(torch.as_tensor(norm))):
+            self.skipped.in_a_row = 0
+            return norm
+        self.skipped.in_a_row += 1
         # Under fp16 an overflow is routine: the loss scaler skips the step and halves its factor, which begins at
         # 2^16. An overflow that outlasts all of these halvings is none.
-        patience = 20 if self.args.fp16 else 0
-        if self.config.monitoring.non_finite == "stop" and self._bad_steps > patience:
+        routine = 20 if self.args.fp16 else 0
+        step = self.state.global_step + 1
+        if self.skipped.in_a_row > self.config.training.max_skipped_steps + routine:
+            times = f"after {self.skipped.in_a_row} steps in a row" if self.skipped.in_a_row > 1 else ""
             raise TrainingFailed(
-                f"The gradient is not finite at step {self.state.global_step + 1}; the weights were not touched.",
+                f"The gradient is not finite at step {step} {times}".rstrip() + "; the weights were not touched.",
                 "Likely causes: a learning rate that is too high (training.learning_rate), fp16 with a T5 model "
-                "(training.precision=bf16), a damaged checkpoint. The best model so far is kept. "
-                "monitoring.non_finite=ignore goes on regardless.",
+                "(training.precision=bf16), a damaged checkpoint. The best model and the last checkpoint are whole.",
             )
+        if not self.args.fp16:  # the loss scaler has seen it too, and must find gradients to skip
+            model.zero_grad()
+        if self.skipped.in_a_row > routine:
+            self.skipped.total += 1
+            logger.warning("step %d is skipped: the gradient is not finite (%s)", step, float(norm))
+            self.on_event("skipped_step", step=step, in_a_row=self.skipped.in_a_row, total=self.skipped.total)
         return norm
+
+    def _told_out_of_memory(self, parts: int, rows: int, reason: str) -> None:
+        step = self.state.global_step + 1
+        again = "the step is done again" if self.args.world_size == 1 else "all processes start again"
+        logger.warning(
+            "out of memory at step %d (%s): %s with %d rows at a time, in %d parts, from now on; the effective batch "
+            "stays as it is", step, reason, again, rows, parts,
+        )  # fmt: skip
+        self.on_event("out_of_memory", step=step, rows=rows, parts=parts, reason=reason)
+
+    def level_loss(self) -> None:
+        """Give every process the mean of all processes' loss since the last record; their own means differ.
+
+        Where the first process alone speaks for all, as in a checkpoint, this keeps it from speaking of its own rows.
+        """
+        if self.args.world_size > 1:
+            self._tr_loss = self.accelerator.reduce(self._tr_loss, reduction="mean")
+
+    def _finalize_training(self, *arguments: Any, **named: Any) -> Any:
+        self.level_loss()
+        return super()._finalize_training(*arguments, **named)  # type: ignore[no-untyped-call]
+
+    def save_parts(self, folder: Path) -> None:
+        """Write what transformers writes into a checkpoint, but for ``trainer_state.json``.
+
+        Raises:
+            TrainingFailed: a weight is NaN or infinite. Such a checkpoint would take the place of a good one.
+        """
+        broken = first_not_finite(self.generator.model)
+        if broken is not None:
+            raise TrainingFailed(
+                f"{broken} holds values that are not finite at step {self.state.global_step}; it is not saved.",
+                "The best model and the last checkpoint are whole. A lower training.learning_rate usually helps.",
+            )
+        self.store_flos()
+        self.save_model(str(folder), _internal_call=True)
+        # A pickle, which nothing of ours reads: dlgsum.yaml says the same.
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_scaler(str(folder))
+        self._save_rng_state(str(folder))
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint that is whole or absent; transformers writes into the final place, file by file."""
+        seconds = save(self, self.checkpoint_plan)
+        if self.stop is not None:
+            self.stop.deadline.save_seconds = seconds
+
+    def _run_epoch(self, **arguments: Any) -> None:  # type: ignore[override]
+        """Do an epoch; none where the evaluation that a stopped run owed has just ended the training."""
+        if not self.control.should_training_stop:
+            super()._run_epoch(**arguments)  # type: ignore[no-untyped-call]
+
+    def _evaluate(self, *arguments: Any, **named: Any) -> dict[str, float]:
+        """Evaluate while training; an evaluation that a signal broke off becomes a checkpoint and a stop."""
+        try:
+            return super()._evaluate(*arguments, **named)
+        except EvaluationStopped:
+            assert self.stop is not None
+            self.stop.break_off(self.control)
+            return {}
 
     def evaluate(  # type: ignore[override]
         self,

@@ -12,14 +12,14 @@ from tests.e2e.conftest import TINY
 # The second model cannot be written; everything else can.
 _SCRIPT = """
 import errno, sys
-from dlgsum.recipes.train import DialogueSummarizationTrainer as T
-save, saved = T._save_model, []
+from dlgsum.recipes.model_folder import ModelWriter as T
+save, saved = T.__call__, []
 def full(self, folder, metrics, step):
     save(self, folder, metrics, step)
     saved.append(step)
     if len(saved) == 2:
         raise OSError(errno.ENOSPC, "No space left on device", str(folder / "model.safetensors"))
-T._save_model = full
+T.__call__ = full
 sys.argv = ["dlgsum", *sys.argv[1:]]
 from dlgsum.cli.app import main
 main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, TrainerCallback
 
-from dlgsum.core.errors import TrainingFailed, UsageError
+from dlgsum.core.errors import UsageError
 from dlgsum.core.files import read_jsonl
 
 Make = Callable[..., Any]
@@ -163,24 +162,6 @@ def test_generation_and_training_start_the_decoder_alike(tiny: Make) -> None:
     assert split[0]["input_ids"][-1] == generator.tokenizer.eos_id == split[0]["labels"][-1]
 
 
-class Poison(TrainerCallback):
-    """Makes a weight NaN before the third step."""
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 2:
-            with torch.no_grad():
-                next(iter(kwargs["model"].parameters()))[0] = math.nan
-
-
-def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_hurt(tiny: Make) -> None:
-    trainer = tiny()
-    trainer.trainer.add_callback(Poison())
-    with pytest.raises(TrainingFailed, match=r"not finite at step 3.*\n.*learning_rate"):
-        trainer.train()
-    assert json.loads((trainer.output_dir / "status.json").read_text())["status"] == "failed"
-    assert trainer.trainer.state.global_step == 2
-
-
 def test_no_finite_score_keeps_the_last_model_and_says_so(tiny: Make, capsys: pytest.CaptureFixture[str]) -> None:
     result = tiny(training={"eval_strategy": "no", "load_best_model_at_end": False}).train()
     assert Path(result.model_path, "model.safetensors").is_file()
@@ -244,13 +225,6 @@ def test_the_lowest_loss_is_the_best(tiny: Make) -> None:
     rows = [row["metrics"] for row in read_jsonl(trainer.output_dir / "metrics.jsonl")]
     losses_ = [row["eval/loss"] for row in rows if "eval/loss" in row]
     assert result.best_metrics["loss"] == min(losses_) < max(losses_)
-
-
-def test_without_clipping_a_bad_gradient_stops_as_well(tiny: Make) -> None:
-    trainer = tiny(training={"max_grad_norm": 0})
-    trainer.trainer.add_callback(Poison())
-    with pytest.raises(TrainingFailed, match="not finite at step 3"):
-        trainer.train()
 
 
 def test_a_failure_while_scoring_the_test_rows_does_not_lose_the_run(

@@ -13,12 +13,12 @@ from dlgsum.config.schema.generation import Generation
 from dlgsum.config.schema.metrics import Metrics, Weights
 from dlgsum.config.schema.model import Mini, Model, Tokenizer
 from dlgsum.config.schema.options import RULES, nested
-from dlgsum.config.schema.run import General, Meta, Monitoring, Tracking, Wandb
+from dlgsum.config.schema.run import Distributed, General, Meta, Monitoring, Tracking, Wandb
 from dlgsum.config.schema.training import Training
 
 __all__ = [
-    "Columns", "Config", "Data", "General", "Generation", "Meta", "Metrics", "Mini", "Model", "Monitoring",
-    "Tokenizer", "Tracking", "Training", "Wandb", "Weights", "defaults", "key_names",
+    "Columns", "Config", "Data", "Distributed", "General", "Generation", "Meta", "Metrics", "Mini", "Model",
+    "Monitoring", "Tokenizer", "Tracking", "Training", "Wandb", "Weights", "defaults", "key_names",
 ]  # fmt: skip
 
 
@@ -32,6 +32,7 @@ class Config:
     tokenizer: Tokenizer = nested(Tokenizer, "Lengths and special tokens.")
     data: Data = nested(Data, "Files, columns and cleaning.")
     training: Training = nested(Training, "The training run.")
+    distributed: Distributed = nested(Distributed, "Several processes, GPUs or machines.")
     generation: Generation = nested(Generation, "How summaries are generated.")
     metrics: Metrics = nested(Metrics, "How summaries are scored.")
     monitoring: Monitoring = nested(Monitoring, "What is watched while training.")

@@ -32,10 +32,6 @@ class General:
 class Monitoring:
     """What is watched and shown while training."""
 
-    non_finite: Literal["stop", "ignore"] = option(
-        "stop",
-        "At a loss or gradient that is NaN or infinite: stop before the weights are touched, or go on.",
-    )
     samples: int = option(1, "Dialogues shown with prediction and reference after each evaluation.", ge=0, le=50)
     progress: Literal["auto", "bar", "lines", "off"] = option(
         "auto", "auto: bars on a terminal, plain lines elsewhere."
@@ -64,3 +60,19 @@ class Wandb:
     group: str | None = option(None, "Group of runs.")
     tags: list[str] = option([], "Tags.")
     notes: str | None = option(None, "Notes.")
+
+
+@dataclass(frozen=True, kw_only=True, config=RULES)
+class Distributed:
+    """Several processes: how the model is spread, and how long a silent one is waited for."""
+
+    engine: Literal["ddp", "fsdp"] = option(
+        "ddp", "ddp: a whole model in each process; fsdp: weights, gradients and optimizer shared out among them."
+    )
+    timeout: int = option(1800, "Seconds that a process waits for the others before it gives up.", ge=1)
+    hang_timeout: int = option(
+        900, "Seconds without any progress after which `--nproc` starts all processes again; 0: never.", ge=0
+    )
+    max_relaunches: int = option(
+        3, "How often `--nproc` starts all processes again without a new checkpoint in between.", ge=0
+    )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import dataclasses
+from typing import Annotated, Literal
 
+from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from dlgsum.config.schema.options import RULES, option
+from dlgsum.core.errors import ConfigError
 
 Strategy = Literal["no", "epoch", "steps"]
+Auto = Literal["auto"]
 
 # transformers' own names, written out so that a typo is found before transformers is imported; a test compares them.
 # Left out: reduce_lr_on_plateau and greedy, which need a metric at every step.
@@ -29,8 +33,12 @@ class Training:
 
     num_train_epochs: float = option(3.0, "Passes over the training rows.", gt=0)
     max_steps: int = option(-1, "Stop after this many optimizer steps; -1: by epochs.", ge=-1)
-    per_device_train_batch_size: int = option(16, "Rows in a training batch (batching=samples or random).", ge=1)
-    per_device_eval_batch_size: int = option(32, "Rows in an evaluation or generation batch.", ge=1)
+    per_device_train_batch_size: PositiveInt | Auto = option(
+        16, "Rows in a training batch of each process (batching=samples or random); auto: found by trying."
+    )
+    per_device_eval_batch_size: PositiveInt | Auto = option(
+        32, "Rows in an evaluation or generation batch; auto: found by trying."
+    )
     gradient_accumulation_steps: int = option(1, "Batches that make one optimizer step.", ge=1)
     effective_batch_size: int | None = option(
         None, "Rows in one optimizer step, reached by accumulation; null: as gradient_accumulation_steps says.", ge=1
@@ -39,8 +47,11 @@ class Training:
         "samples",
         "samples: rows of like length together; tokens: filled to a token budget; random: plain shuffling.",
     )
-    tokens_per_batch: int = option(
-        8192, "Source and target tokens of a batch, padding included (batching=tokens).", ge=64
+    tokens_per_batch: Annotated[int, Field(ge=64)] | Auto = option(
+        8192, "Source and target tokens of a batch, padding included (batching=tokens); auto: found by trying."
+    )
+    batch_size_memory: float = option(
+        0.95, "Share of the memory free at the start that batch sizes found by trying may take.", gt=0, le=1
     )
     learning_rate: float = option(5e-5, "Peak learning rate.", gt=0, lt=10)
     weight_decay: float = option(0.01, "Weight decay, not applied to biases and norms.", ge=0, lt=1)
@@ -76,15 +87,56 @@ class Training:
         None, "Evaluations without improvement before stopping; null: never.", ge=1
     )
     early_stopping_threshold: float = option(0.0, "Improvement that counts as one.", ge=0)
+    max_skipped_steps: int = option(
+        10,
+        "Steps in a row that are skipped because the gradient is NaN or infinite before the run stops; 0: stop at the "
+        "first.",
+        ge=0,
+    )
     dataloader_num_workers: int = option(0, "Processes that prepare batches.", ge=0, le=64)
     full_determinism: bool = option(False, "Same results bit for bit on the same machine; slower on GPUs.")
 
     @property
-    def accumulation(self) -> int:
-        """Batches that make one optimizer step."""
+    def unsettled(self) -> bool:
+        """Whether a batch size is still to be found by trying."""
+        return "auto" in (self.per_device_train_batch_size, self.per_device_eval_batch_size, self.tokens_per_batch)
+
+    @property
+    def train_rows(self) -> int:
+        """Rows in a training batch of each process; `auto` must have been settled."""
+        return _settled("per_device_train_batch_size", self.per_device_train_batch_size)
+
+    @property
+    def eval_rows(self) -> int:
+        """Rows in an evaluation batch; `auto` must have been settled."""
+        return _settled("per_device_eval_batch_size", self.per_device_eval_batch_size)
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens in a batch of ``batching=tokens``; `auto` must have been settled."""
+        return _settled("tokens_per_batch", self.tokens_per_batch)
+
+    def accumulation(self, processes: int = 1) -> int:
+        """Batches of each process that make one optimizer step."""
         if self.effective_batch_size is None:
             return self.gradient_accumulation_steps
-        return max(1, self.effective_batch_size // self.per_device_train_batch_size)
+        return max(1, self.effective_batch_size // (self.train_rows * processes))
+
+    def for_processes(self, processes: int) -> Training:
+        """Return the settings of each of several processes, which share the effective batch where it is set.
+
+        Raises:
+            ConfigError: the effective batch cannot be divided among them.
+        """
+        wanted = self.effective_batch_size
+        if processes == 1 or wanted is None:
+            return self
+        if wanted % processes:
+            problem = f"training.effective_batch_size={wanted} cannot be divided among {processes} processes"
+            raise ConfigError([f"{problem}; use {wanted // processes * processes or processes}"])
+        share = wanted // processes
+        rows = max(size for size in range(1, self.train_rows + 1) if share % size == 0)
+        return dataclasses.replace(self, per_device_train_batch_size=rows)
 
     @property
     def saving(self) -> tuple[Strategy, int | None]:
@@ -92,3 +144,9 @@ class Training:
         if self.save_strategy != "auto":
             return self.save_strategy, self.save_steps
         return ("epoch", None) if self.eval_strategy == "no" else (self.eval_strategy, self.eval_steps)
+
+
+def _settled(name: str, value: int | Auto) -> int:
+    if isinstance(value, str):
+        raise ValueError(f"training.{name}={value} is not settled yet; recipes/batch_size.py does it before training")
+    return value

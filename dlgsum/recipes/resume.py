@@ -1,0 +1,109 @@
+"""Go on with a run that was interrupted, killed or preempted, from its newest valid checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlgsum.config.compose import compose
+from dlgsum.config.request import Request
+from dlgsum.core.errors import EnvironmentProblem, UsageError
+from dlgsum.recipes import continuing, wiring
+from dlgsum.recipes.failures import failures_in_words
+from dlgsum.recipes.limits import Limits
+from dlgsum.recipes.result import TrainingResult, read_result
+from dlgsum.recipes.settle import Settled, settle_config
+from dlgsum.recipes.train import DialogueSummarizationTrainer
+from dlgsum.tracking.run import RunFolder, find_run, list_runs
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """A run that is not complete, with the configuration that it is to go on with.
+
+    Attributes:
+        changed: whether that configuration is not the run's own.
+    """
+
+    run: RunFolder
+    settled: Settled
+    changed: bool
+
+
+def find(name: str, request: Request, *, force: bool = False) -> Resumable | TrainingResult:
+    """Find the run that ``name`` means and check that it can go on; a complete one gives its result. No torch yet.
+
+    Args:
+        name: as ``tracking.run.find_run`` takes it; ``latest`` is the newest run here, whatever it has.
+        request: overrides of the run's own configuration, which may only change what does not decide the result.
+        force: let changes of the configuration pass, with a warning.
+
+    Raises:
+        UsageError: no run fits, or its configuration would change.
+        ConfigError: an override, or the saved configuration, is wrong.
+        EnvironmentProblem: the configuration of the run cannot be read.
+    """
+    run = find_folder(name, request)
+    if run.state == "completed":
+        result = read_result(run)
+        if result is None:
+            raise EnvironmentProblem(f"{run.id} is complete, but {run.results} cannot be read", "It may be damaged.")
+        return result
+    saved = Request(base=run.config, environ={})
+    try:
+        # What the environment asks for was settled when the run began; only what is said now may change it.
+        now = compose(dataclasses.replace(saved, overrides=request.overrides, file=request.file)).config
+    except OSError as error:
+        raise EnvironmentProblem(f"{run.config} cannot be read: {error.strerror}", "Start a new run.") from error
+    continuing.refuse_changed_settings(run, now, force=force)
+    settled = settle_config(now)
+    return Resumable(run, settled, changed=bool(request.overrides or request.file))
+
+
+def resume(run: Resumable, *, processes: int = 1, limits: Limits | None = None) -> TrainingResult:
+    """Go on with a run: what ``dlgsum resume`` does.
+
+    Args:
+        processes: start so many on this machine, and start them again when one dies.
+
+    Raises:
+        DlgsumError: with the exit code of what went wrong.
+    """
+    limits = limits or Limits()
+    if processes > 1:
+        from dlgsum.recipes import supervised
+
+        return supervised.go_on(run.run, run.settled, processes, limits)
+    trainer = DialogueSummarizationTrainer(settled=run.settled, run=run.run)
+    with failures_in_words(lambda: run.run):
+        return trainer.train(limits=limits)
+
+
+def find_folder(name: str, request: Request) -> RunFolder:
+    """Return the run that ``name`` means, whatever state it is in.
+
+    Raises:
+        UsageError: no run fits.
+    """
+    path = Path(name)
+    if (path / "config.yaml").is_file():
+        return RunFolder(path)
+    folder = wiring.output_dir(compose(Request(overrides=_places(request.overrides))).config)
+    if name != "latest":
+        return find_run(name, folder)
+    runs = list_runs(folder)
+    if not runs:
+        raise UsageError(f"There are no runs in {folder / 'experiments'}", "Start one with `dlgsum train`.")
+    return runs[-1]
+
+
+def _places(overrides: Sequence[str]) -> list[str]:
+    return [line for line in overrides if line.startswith("general.output_dir=")]
+
+
+__all__ = ["Resumable", "find", "find_folder", "resume"]
