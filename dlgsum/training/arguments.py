@@ -82,6 +82,7 @@ def build_arguments(config: Config, plan: DevicePlan, output_dir: Path) -> Seq2S
         "label_names": ["labels"],
         # Every weight takes part in every step; looking for those that do not costs a pass over the graph each time.
         "ddp_find_unused_parameters": False,
+        # Not `fsdp`, also where distributed.engine says so: see training/fsdp.py.
     }
     arguments = Seq2SeqTrainingArguments(**values)
     if arguments.n_gpu > 1:

@@ -10,6 +10,7 @@ model is shared out before accelerate sees it, and the Trainer is told so throug
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,6 +63,8 @@ def share_out(model: PreTrainedModel, device: torch.device, dtype: torch.dtype |
     policy = MixedPrecisionPolicy(
         param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None, cast_forward_inputs=False
     )
+    # Said of T5, whose layers return views. Nothing changes these in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     for layer in _layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     # The rest is one group: embeddings that encoder, decoder and output layer share must not be in two.
