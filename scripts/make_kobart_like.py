@@ -27,7 +27,7 @@ from transformers.utils.logging import disable_progress_bar
 from dlgsum.config.schema import Data
 from dlgsum.core.files import new_folder, write_text_atomic
 from dlgsum.data.sources import load_splits, resolve_files
-from dlgsum.models.loading import KOBART
+from dlgsum.models.choice import KOBART
 from dlgsum.models.tokenizer import TAG
 
 # The order is KoBART's, so that every id means the same.

@@ -1,21 +1,18 @@
-"""Decide which model to start from, without torch; then load it."""
+"""Load the tokenizer and the weights of the model that was chosen."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from dlgsum.config.schema.model import Model
 from dlgsum.core.errors import ConfigError, EnvironmentProblem
-from dlgsum.core.network import ask
+from dlgsum.models.choice import TOKENIZER_FILES, ModelChoice, ask_hub, is_cached
 from dlgsum.models.problems import explained, not_a_folder
 
 if TYPE_CHECKING:
@@ -23,106 +20,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KOBART = "digit82/kobart-summarization"
-MINI = "kobart_mini"
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_TOKENIZERS = ("tokenizer.json", "spiece.model", "tokenizer.model")
 _MODEL_TYPES = {"kobart": "bart", "bart": "bart", "t5": "t5", "mt5": "mt5"}
 _PATIENCE = 10.0  # seconds
 _NAMED_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """What a run starts from, and why."""
-
-    kind: Literal["pretrained", "mini"]
-    architecture: str
-    checkpoint: str
-    reason: str
-
-
-def choose_checkpoint(model: Model) -> ModelChoice:
-    """Choose the starting weights; asks the hub at most once, for at most `hub_timeout` seconds.
-
-    Raises:
-        ConfigError: as ``model_problems``.
-    """
-    problems = model_problems(model)
-    if problems:
-        raise ConfigError(problems)
-    wanted, checkpoint = model.architecture, model.checkpoint
-    if MINI in (wanted, checkpoint):
-        return ModelChoice("mini", MINI, MINI, "as asked")
-    if checkpoint != "auto":
-        return ModelChoice("pretrained", wanted, checkpoint, "as asked")
-    if wanted == "kobart":
-        return ModelChoice("pretrained", wanted, KOBART, "as asked: model.architecture=kobart")
-    if is_cached(KOBART, model.revision):
-        return ModelChoice("pretrained", "kobart", KOBART, "found in the local cache")
-    status, why = _ask_hub(KOBART, model.revision, model.hub_timeout)
-    if status is not None and status < 400:
-        return ModelChoice("pretrained", "kobart", KOBART, why)
-    return ModelChoice("mini", MINI, MINI, f"{KOBART} is not in the local cache, and {why}")
-
-
-def model_problems(model: Model) -> list[str]:
-    """Say how architecture and checkpoint contradict each other, or that the one needs the other."""
-    wanted, checkpoint = model.architecture, model.checkpoint
-    if MINI in (wanted, checkpoint):
-        if {wanted, checkpoint} <= {MINI, "auto"}:
-            return []
-        return [
-            f"model.architecture={wanted} does not fit model.checkpoint={checkpoint}: "
-            f"{MINI} is trained from scratch; set both to {MINI}, or neither"
-        ]
-    # Only the name itself: /home/gpt/kobart is a KoBART.
-    name = checkpoint.rstrip("/").rpartition("/")[2].lower()
-    if "gpt" in name and not re.search(r"bart|t5", name):
-        return [
-            f"model.checkpoint={checkpoint} looks like a model without an encoder (GPT), which cannot be trained here; "
-            "choose an encoder-decoder, such as model=kobart or a T5"
-        ]
-    if checkpoint == "auto" and wanted not in ("auto", "kobart"):
-        return [
-            f"model.architecture={wanted} needs model.checkpoint: a hub name or a folder, such as "
-            "paust/pko-t5-base (t5), google/mt5-small (mt5) or gogamza/kobart-base-v2 (bart)"
-        ]
-    return []
-
-
-def is_cached(checkpoint: str, revision: str | None = None) -> bool:
-    """Say whether the configuration, the weights and the tokenizer of a hub checkpoint are in the local cache.
-
-    Weights in several files are never said to be cached: one of them could be missing.
-    """
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    def has(*names: str) -> bool:
-        return any(isinstance(try_to_load_from_cache(checkpoint, name, revision=revision), str) for name in names)
-
-    try:
-        return has("config.json") and has(*_WEIGHTS) and has(*_TOKENIZERS)
-    except HFValidationError:  # a folder, or no name at all
-        return False
-
-
-def _ask_hub(checkpoint: str, revision: str | None, seconds: float) -> tuple[int | None, str]:
-    """Return the hub's status for a checkpoint and what was learnt; None when it was not reached in `seconds`."""
-    from huggingface_hub import constants
-
-    if constants.is_offline_mode():
-        return None, "the hub is switched off by HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE"
-    return ask(f"{constants.ENDPOINT}/{checkpoint}/resolve/{revision or 'main'}/config.json", seconds)
-
-
-def saved_model(folder: Path, settings: Model) -> tuple[ModelChoice, Model]:
-    """Return the choice of a model that dlgsum saved, and the settings with which it is loaded as it is."""
-    as_it_is = dataclasses.replace(
-        settings, checkpoint=str(folder), architecture="auto", revision=None, load_pretrained=True
-    )
-    return ModelChoice("pretrained", "auto", str(folder), "a trained model"), as_it_is
 
 
 class Checkpoint:
@@ -213,7 +113,7 @@ def _is_local_only(checkpoint: str, model: Model) -> bool:
     if is_cached(checkpoint, model.revision):
         return True
     # More patience than for model=auto: here nothing else could be used instead.
-    status, why = _ask_hub(checkpoint, model.revision, max(model.hub_timeout, _PATIENCE))
+    status, why = ask_hub(checkpoint, model.revision, max(model.hub_timeout, _PATIENCE))
     if status is None:
         log.warning("only the local cache is searched for '%s': %s", checkpoint, why)
     return status is None
@@ -246,7 +146,7 @@ def _load_tokenizer(source: str, config: PreTrainedConfig, common: dict[str, Any
         return cached_file(source, name, **where, **missing_is_fine) is not None
 
     if not has("tokenizer.json"):
-        if any(has(name) for name in _TOKENIZERS[1:]) and find_spec("sentencepiece") is None:
+        if any(has(name) for name in TOKENIZER_FILES[1:]) and find_spec("sentencepiece") is None:
             raise EnvironmentProblem(  # transformers asks for tiktoken then, which would not help
                 f"The tokenizer of '{source}' is a SentencePiece model, which needs the package 'sentencepiece'",
                 "Install it with: pip install sentencepiece",

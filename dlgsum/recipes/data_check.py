@@ -27,8 +27,8 @@ from dlgsum.recipes import wiring
 from dlgsum.recipes.settle import Settled, compose_checked, settle
 
 if TYPE_CHECKING:
+    from dlgsum.models.choice import ModelChoice
     from dlgsum.models.encoding import SummaryTokenizer
-    from dlgsum.models.loading import ModelChoice
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from dlgsum.core.hardware.host import gather
 from dlgsum.core.hardware.torch_probe import probe_torch
 from dlgsum.core.network import ask
 from dlgsum.metrics.suite import MetricSuite
-from dlgsum.models.loading import KOBART, is_cached
+from dlgsum.models.choice import KOBART, is_cached
 from dlgsum.recipes import gpu_check, wiring
 from dlgsum.recipes.checks import Check, CheckList, Found
 from dlgsum.recipes.dry_run import dry_run

@@ -20,7 +20,7 @@ from dlgsum.core.hardware.disk import Disk, measure_disk
 from dlgsum.core.hardware.facts import Facts, Product
 from dlgsum.core.hardware.host import gather
 from dlgsum.core.hardware.tiers import ModelSize
-from dlgsum.models.loading import ModelChoice, choose_checkpoint
+from dlgsum.models.choice import ModelChoice, choose_checkpoint
 from dlgsum.recipes import wiring
 from dlgsum.recipes.checks import Check, CheckList, Found
 from dlgsum.recipes.config_dict import request_for

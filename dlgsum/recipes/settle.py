@@ -19,7 +19,7 @@ from dlgsum.core.log import gathered_warnings
 from dlgsum.data.source_kinds import DatasetSource, FileSource
 from dlgsum.data.sources import resolve_files
 from dlgsum.metrics.suite import settings_problems
-from dlgsum.models.loading import ModelChoice, choose_checkpoint, model_problems
+from dlgsum.models.choice import ModelChoice, choose_checkpoint, model_problems
 from dlgsum.recipes.wiring import NOT_SCORES
 
 logger = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import ConfigError, EnvironmentProblem, UsageError
 from dlgsum.data.rows import Split
+from dlgsum.models.choice import saved_model
 from dlgsum.recipes import wiring
 from dlgsum.tracking.run import find_run
 
@@ -103,7 +104,7 @@ def load_model(trained: TrainedModel) -> LoadedModel:
 
     route_transformers()
     config = trained.config
-    choice, settings = loading.saved_model(trained.folder, config.model)
+    choice, settings = saved_model(trained.folder, config.model)
     model, original = loading.load_pretrained(choice, settings)
     tokenizer = prepare_tokenizer(original, tags=[], settings=config.tokenizer)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:

@@ -15,8 +15,8 @@ from dlgsum.core.device import DevicePlan, plan_device
 from dlgsum.core.errors import ConfigError
 from dlgsum.data.sources import Splits, load_splits, resolve_files
 from dlgsum.metrics.suite import MetricSuite
+from dlgsum.models.choice import ModelChoice, saved_model
 from dlgsum.models.family import family_for
-from dlgsum.models.loading import ModelChoice
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -128,7 +128,7 @@ def _saved_start(config: Config, saved: Path) -> Start:
     from dlgsum.models import loading
     from dlgsum.models.tokenizer import prepare_tokenizer
 
-    choice, settings = loading.saved_model(saved, config.model)
+    choice, settings = saved_model(saved, config.model)
     checkpoint = loading.Checkpoint(choice, settings)
     prepared = prepare_tokenizer(checkpoint.load_tokenizer(), tags=[], settings=config.tokenizer)
     return Start(checkpoint.config, summary_tokenizer(config, checkpoint.config, prepared), checkpoint)

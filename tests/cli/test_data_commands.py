@@ -24,7 +24,7 @@ from dlgsum.core.files import read_json
 from dlgsum.data.check_report import DataReport, TokenizerNote
 from dlgsum.data.raw_files import raw_file
 from dlgsum.data.sources import SAMPLE_FOLDER, load_file
-from dlgsum.models.loading import ModelChoice
+from dlgsum.models.choice import ModelChoice
 from dlgsum.recipes.data_check import UnknownCharacters, check_files, role, tokenizer_note
 from dlgsum.recipes.data_report import show_report
 

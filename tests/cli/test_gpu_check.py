@@ -35,7 +35,7 @@ from dlgsum.core.hardware.facts import (
     TorchDevice,
     TorchFacts,
 )
-from dlgsum.models.loading import ModelChoice
+from dlgsum.models.choice import ModelChoice
 from dlgsum.recipes import gpu_check
 from dlgsum.recipes.checks import Found
 

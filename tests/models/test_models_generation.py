@@ -11,10 +11,11 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from dlgsum.config.schema.generation import Generation
 from dlgsum.config.schema.model import Mini, Model, Tokenizer
 from dlgsum.core.errors import ConfigError
+from dlgsum.models.choice import ModelChoice
 from dlgsum.models.encoding import SummaryTokenizer
 from dlgsum.models.families.seq2seq import Seq2Seq
 from dlgsum.models.generation import apply_generation, build_generation_config
-from dlgsum.models.loading import ModelChoice, load_pretrained, resize_for
+from dlgsum.models.loading import load_pretrained, resize_for
 from dlgsum.models.mini import build_mini_config, build_mini_model
 from dlgsum.models.tokenizer import prepare_tokenizer
 

@@ -20,7 +20,8 @@ from transformers import GPT2Config
 
 from dlgsum.config.schema.model import Model, Tokenizer
 from dlgsum.core.errors import ConfigError, EnvironmentProblem
-from dlgsum.models.loading import KOBART, ModelChoice, choose_checkpoint, is_cached, load_pretrained, resize_for
+from dlgsum.models.choice import KOBART, ModelChoice, choose_checkpoint, is_cached
+from dlgsum.models.loading import load_pretrained, resize_for
 from dlgsum.models.tokenizer import prepare_tokenizer
 
 SECONDS = 0.6
@@ -169,7 +170,7 @@ def test_contradictions_are_refused(architecture: str, checkpoint: str) -> None:
 def test_choosing_imports_neither_torch_nor_transformers() -> None:
     code = (
         "import os, sys; os.environ['HF_HUB_OFFLINE'] = '1'; "
-        "from dlgsum.models.loading import choose_checkpoint; from dlgsum.config.schema.model import Model; "
+        "from dlgsum.models.choice import choose_checkpoint; from dlgsum.config.schema.model import Model; "
         "choose_checkpoint(Model(checkpoint='kobart_mini')); choose_checkpoint(Model()); "
         "print(sorted({'torch', 'transformers', 'tokenizers'} & set(sys.modules)))"
     )

@@ -14,8 +14,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from dlgsum.config.schema.model import Model, Tokenizer
 from dlgsum.core.errors import ConfigError, EnvironmentProblem
+from dlgsum.models.choice import ModelChoice
 from dlgsum.models.encoding import SummaryTokenizer
-from dlgsum.models.loading import ModelChoice, load_pretrained
+from dlgsum.models.loading import load_pretrained
 from dlgsum.models.tokenizer import find_tags, make_normaliser, prepare_tokenizer
 
 TEXTS = [f"{tag}{josa}{mark} 밥을 {mark}{tag}{josa} 나{tag}" for tag, josa, mark in product(TAGS, JOSA, MARKS)] + [

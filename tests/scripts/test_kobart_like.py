@@ -12,7 +12,8 @@ import pytest
 from transformers import AutoModelForSeq2SeqLM, PreTrainedTokenizerFast
 
 from dlgsum.config.schema import Model
-from dlgsum.models.loading import KOBART, choose_checkpoint, is_cached, load_pretrained
+from dlgsum.models.choice import KOBART, choose_checkpoint, is_cached
+from dlgsum.models.loading import load_pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
