@@ -6,10 +6,11 @@ from typing import Annotated
 
 import typer
 
-from dlgsum.cli.completion.completers import complete_run
-from dlgsum.cli.output import AsJson, ConfigFile, Debug, Overrides, request
+from dlgsum.cli.completion.completers import complete_override, complete_run
+from dlgsum.cli.output import AsJson, ConfigFile, Debug, request
 from dlgsum.cli.train import Processes, TimeLimit, limits, tell
 from dlgsum.core.console import messages
+from dlgsum.core.errors import UsageError
 
 
 def resume(
@@ -19,7 +20,14 @@ def resume(
             help="A run's id or unique prefix, latest, or its folder.", autocompletion=complete_run, show_default=True
         ),
     ] = "latest",
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="OVERRIDES",
+            help="SECTION.KEY=VALUE that does not decide the result, such as monitoring.samples=3.",
+            autocompletion=complete_override,
+        ),
+    ] = None,
     config: ConfigFile = None,
     nproc: Processes = 1,
     time_limit: TimeLimit = None,
@@ -56,6 +64,8 @@ def resume(
         run, overrides = "latest", [run, *(overrides or [])]
     asked = request(overrides, config, None)
     if verify:
+        if nproc > 1 or time_limit or force:
+            raise UsageError("--verify takes neither --nproc nor --time-limit nor --force", "It uses one process.")
         from dlgsum.cli.output import show_check
         from dlgsum.cli.verify import show_proof
         from dlgsum.recipes.verify import verify as prove

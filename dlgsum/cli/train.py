@@ -21,6 +21,7 @@ from dlgsum.cli.output import (
     show_check,
 )
 from dlgsum.core.console import messages, results
+from dlgsum.core.errors import UsageError
 from dlgsum.core.world import current_world
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def train(
     allowed = limits(time_limit)
     settled = settle(request(overrides, config, config_dir))
     if dry_run:
+        if nproc > 1:
+            raise UsageError("--dry-run tries everything in one process", "Leave out --nproc.")
         _dry_run(settled, as_json)
         return
     from dlgsum.recipes import train as recipe

@@ -17,7 +17,7 @@ STOPPING = tuple(
     if hasattr(signal, name)
 )
 
-_SAME_SIGNAL = 0.5  # seconds within which a signal counts once: `timeout` and `uv run` send it twice
+SAME_SIGNAL = 0.5  # seconds within which a signal counts once: `timeout` and `uv run` send it twice
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def signals_as_wish(*, second_ends: bool = True) -> Iterator[StopWish]:
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal came
         if wish.number is not None:
-            if not second_ends or time.monotonic() - came < _SAME_SIGNAL:
+            if not second_ends or time.monotonic() - came < SAME_SIGNAL:
                 return
             # Not sys.exit: whatever is stuck, such as a process group, must not hold the user up.
             os.write(sys.stderr.fileno() if _has_descriptor() else 2, b"\nsecond signal: stopped at once\n")

@@ -15,6 +15,11 @@ from typing import Literal
 
 from dlgsum.core.errors import EnvironmentProblem
 
+# What the supervisor of `--nproc` tells the processes that it starts: that it watches over them and holds the run
+# folder, and which start of theirs this is, from 1.
+SUPERVISED = "DLGSUM_SUPERVISED"
+ATTEMPT = "DLGSUM_ATTEMPT"
+
 _PR_SET_PDEATHSIG = 1
 _PORTS = range(15000, 35000)  # below the ports that Linux gives to outgoing connections
 _BATCH_STEPS = {"4294967291", "4294967294"}  # the script of sbatch, and what is outside of any step

@@ -124,7 +124,7 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint | None:
 
     def broken(path: Path, problems: list[str]) -> None:
         logger.warning(
-            "%s cannot be used and was set aside as %s: %s. The one before is tried.",
+            "%s cannot be used and was set aside as %s: %s. An earlier one is looked for.",
             path.name.removeprefix("broken-"), path.name, "; ".join(problems),
         )  # fmt: skip
         run.event("broken_checkpoint", checkpoint=path.name, problems=problems)
@@ -135,11 +135,20 @@ def newest_checkpoint(run: RunFolder) -> Checkpoint | None:
 
 
 def start_over(run: RunFolder) -> None:
-    """Make a run without a checkpoint as if it had just begun; its log and its events stay."""
-    run.metrics.unlink(missing_ok=True)
-    for folder in (run.models, run.predictions):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+    """Let a run without a valid checkpoint begin again; its log and events stay, and its models are put aside."""
+    for path in (run.metrics, run.path / _MEMORY):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(run.predictions, ignore_errors=True)
+    run.predictions.mkdir(exist_ok=True)
+    if any(run.models.glob("*")):
+        aside, number = run.path / "models-before", 2
+        while aside.exists():
+            aside, number = run.path / f"models-before-{number}", number + 1
+        run.models.replace(aside)
+        logger.warning("the models that this run had are kept in %s", aside)
+    run.models.mkdir(exist_ok=True)
+    logger.warning("%s has no valid checkpoint: it begins again at step 0", run.id)
+    run.event("start_over")
 
 
 def take_up(trainer: SummarizationTrainer, hooks: Hooks, checkpoint: Checkpoint) -> None:
@@ -150,23 +159,50 @@ def take_up(trainer: SummarizationTrainer, hooks: Hooks, checkpoint: Checkpoint)
     """
     from dlgsum.training.saving import read_state
 
+    first = trainer.is_world_process_zero()
     try:
         state = read_state(checkpoint.path)
+        if not state:
+            _take_up_plain(hooks, checkpoint, first=first)
         for name, part in trainer.checkpoint_plan.stateful.items():
-            if name in state:
+            if name in state and (first or part is not hooks.stream):  # one process writes the metrics
                 part.restore(state[name])
-            else:
-                logger.warning("%s does not say what %s remembered; it begins anew", checkpoint.path.name, name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{checkpoint.path}: its state cannot be read ({type(error).__name__}: {error})", "Resume an earlier one."
         ) from error
-    if trainer.is_world_process_zero():
+    if first:
         lost = hooks.keep_best.arrange_models()
         if lost:
             logger.warning("models that were among the best are gone from the disk: steps %s", lost)
     if hooks.stop.owes_evaluation:
         trainer.args.eval_on_start = True
+
+
+def _take_up_plain(hooks: Hooks, checkpoint: Checkpoint, *, first: bool) -> None:
+    """Take up a checkpoint that says nothing of what we remember: from the ranking on the disk, as far as it goes."""
+    logger.warning(
+        "%s says nothing of best models, metrics and early stopping: the ranking is taken from models/ranking.json, "
+        "and patience begins anew", checkpoint.path.name,
+    )  # fmt: skip
+    hooks.keep_best.adopt_ranking(checkpoint.step)
+    if first:
+        hooks.stream.keep_until(checkpoint.step)
+
+
+class BatchOfAStep:
+    """How many rows and batches make one optimizer step, whatever number of processes share them."""
+
+    def __init__(self, trainer: SummarizationTrainer) -> None:
+        self._batches = trainer.args.gradient_accumulation_steps * trainer.args.world_size
+        self._rows = self._batches * trainer.config.training.train_rows
+
+    def state(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"batches": self._batches, "rows": self._rows}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Do nothing: ``for_world`` has read the counts before there was a trainer."""
 
 
 def for_world(config: Config, checkpoint: Checkpoint | None, processes: int) -> Config:
@@ -176,23 +212,28 @@ def for_world(config: Config, checkpoint: Checkpoint | None, processes: int) -> 
         ConfigError: the effective batch cannot be divided among the processes.
     """
     training = config.training
-    before = processes if checkpoint is None else checkpoint.world_size
-    if before != processes:
-        logger.warning(
-            "the checkpoint is of %d processes, this run has %d: it goes on with the same effective batch, but not "
-            "bit for bit as it would have", before, processes,
-        )  # fmt: skip
-        if training.effective_batch_size is None and training.batching != "tokens":
-            rows = training.train_rows * training.gradient_accumulation_steps * before
-            training = dataclasses.replace(training, effective_batch_size=rows, gradient_accumulation_steps=1)
-        elif training.batching == "tokens":
-            batches = training.gradient_accumulation_steps * before
+    if checkpoint is not None:
+        from dlgsum.training.saving import read_state
+
+        before = checkpoint.world_size
+        if before != processes:
+            logger.warning(
+                "the checkpoint is of %d processes, this run has %d: it goes on with the same effective batch, but not "
+                "bit for bit as it would have", before, processes,
+            )  # fmt: skip
+        saved = read_state(checkpoint.path).get("batch", {})
+        batches = int(saved.get("batches", training.accumulation(before) * before))
+        if training.batching == "tokens":
             if batches % processes:
                 raise ConfigError(
                     [f"{batches} batches make one step of this run, which {processes} processes cannot share evenly"],
                     f"Resume with a number of processes that divides {batches}.",
                 )
             training = dataclasses.replace(training, gradient_accumulation_steps=batches // processes)
+        elif training.effective_batch_size is None:
+            rows = int(saved.get("rows", batches * training.train_rows))
+            if rows != training.train_rows * training.gradient_accumulation_steps * processes:
+                training = dataclasses.replace(training, effective_batch_size=rows, gradient_accumulation_steps=1)
     return dataclasses.replace(config, training=training.for_processes(processes))
 
 

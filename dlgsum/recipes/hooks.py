@@ -16,7 +16,7 @@ from dlgsum.tracking.stream import MetricStream
 if TYPE_CHECKING:
     from dlgsum.training.hooks.keep_best import KeepBest, SaveModel
     from dlgsum.training.hooks.progress import ShowProgress
-    from dlgsum.training.hooks.stop import Deadline, StopCleanly
+    from dlgsum.training.hooks.stop import StopCleanly
     from dlgsum.training.trainer import SummarizationTrainer
 
 
@@ -81,8 +81,3 @@ def _beating(file: ProgressFile) -> Any:
             file.beat(state.global_step)
 
     return Beat()
-
-
-def limit_time(hooks: Hooks, wish: StopWish, deadline: Deadline) -> None:
-    """Give a run its wish and its deadline, which are known only when training begins."""
-    hooks.stop.wish, hooks.stop.deadline = wish, deadline

@@ -18,10 +18,11 @@ from typing import NoReturn
 
 from dlgsum.config.schema import Distributed
 from dlgsum.core.errors import Interrupted, TrainingFailed, UsageError
-from dlgsum.core.signals import STOPPING
-from dlgsum.core.world import current_world
+from dlgsum.core.signals import SAME_SIGNAL, STOPPING
+from dlgsum.core.world import ATTEMPT, SUPERVISED, current_world
 from dlgsum.recipes import group
 from dlgsum.recipes.attempt import Failure, Processes, Pulse, read_failures, reason_of
+from dlgsum.recipes.failures import resume_command
 from dlgsum.tracking.run import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ logger = logging.getLogger(__name__)
 _LOOK = 0.2  # seconds between two looks at the processes
 _PATIENCE = 5.0  # seconds from SIGTERM to SIGKILL for processes that hang
 _LONGEST_PAUSE = 30.0  # seconds before another attempt
-_SAME_SIGNAL = 0.5  # seconds within which a signal counts once: `timeout` and `uv run` send it twice
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class _Signals:
 
     def take(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if number != self._last[0] or now - self._last[1] > _SAME_SIGNAL:
+        if number != self._last[0] or now - self._last[1] > SAME_SIGNAL:
             self.received.append(number)
         self._last = (number, now)
 
@@ -150,7 +150,7 @@ class _Supervisor:
             in_vain = 0 if self._has_new_checkpoint() else in_vain
             if in_vain >= self._settings.max_relaunches:
                 raise TrainingFailed(
-                    f"The {self._processes} processes failed: {reason}. Attempts: {len(relaunches) + 1}; "
+                    f"The {self._processes} processes failed: {reason.rstrip('. ')}. Attempts: {len(relaunches) + 1}; "
                     f"relaunches without a new checkpoint: {in_vain} (distributed.max_relaunches).",
                     f"What they said is in {self._run.log} and {self._run.path / 'logs'}. {self._how_to_go_on()}",
                 )
@@ -258,7 +258,7 @@ class _Supervisor:
         self._has_new_checkpoint()
         if self._newest < 0:
             return "There is no checkpoint yet."
-        return f"`dlgsum resume {self._run.id} --nproc {self._processes}` goes on from checkpoint-{self._newest}."
+        return f"Go on from checkpoint-{self._newest} with: {resume_command(self._run, self._processes)}"
 
     def _environment(self, attempt: int) -> dict[str, str]:
         # PET_… are torchrun's own settings, which some clusters set for several machines.
@@ -266,7 +266,7 @@ class _Supervisor:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // self._processes)))
         environ["PYTHONPATH"] = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-        environ |= {"DLGSUM_SUPERVISED": "1", "DLGSUM_ATTEMPT": str(attempt)}
+        environ |= {SUPERVISED: "1", ATTEMPT: str(attempt)}
         return environ
 
 

@@ -13,14 +13,12 @@ from typing import TypeVar
 from dlgsum.config.schema import Config, Training
 from dlgsum.core.errors import EnvironmentProblem
 from dlgsum.core.text import plural
-from dlgsum.core.world import World, current_world, export_slurm
+from dlgsum.core.world import SUPERVISED, World, current_world, export_slurm
 from dlgsum.tracking.lock import RunLock
 from dlgsum.tracking.run import RunFolder
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-SUPERVISED = "DLGSUM_SUPERVISED"  # set by the supervisor, which holds the run folder itself
 
 
 @dataclass(frozen=True)

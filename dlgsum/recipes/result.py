@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dlgsum.core.files import new_folder
+from dlgsum.core.files import new_folder, read_json
 from dlgsum.recipes.baselines import lead_baseline
 from dlgsum.recipes.settle import Settled
 from dlgsum.tracking.run import RunFolder
@@ -94,7 +94,7 @@ def finish(
     from dlgsum.training import parallel
 
     keep_best, last = hooks.keep_best, trainer.last_evaluation
-    signature = last.scores.signature if last and last.scores else trainer.suite.signature
+    signature = last.scores.signature if last and last.scores else _signature_of(run) or trainer.suite.signature
     best, step = keep_best.ranking.best, trainer.state.global_step
     write = keep_best.save() if best is None else None
     if trainer.is_world_process_zero():
@@ -130,6 +130,14 @@ def finish(
     )
     hooks.stream.finish({f"best/{name}": value for name, value in result.best_metrics.items()})
     return result
+
+
+def _signature_of(run: RunFolder) -> str:
+    """Return the signature that the best model was scored with, by an earlier part of this run; empty without one."""
+    try:
+        return str(read_json(run.best_model / "metrics.json").get("signature", ""))
+    except (OSError, ValueError):
+        return ""
 
 
 def read_result(run: RunFolder) -> TrainingResult | None:

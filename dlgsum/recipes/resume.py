@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +22,15 @@ from dlgsum.tracking.run import RunFolder, find_run, list_runs
 
 logger = logging.getLogger(__name__)
 
+_PLACES = ("OUTPUT_DIR", "DLGSUM__GENERAL__OUTPUT_DIR")
+
 
 @dataclass(frozen=True)
 class Resumable:
-    """A run that is not complete, with the configuration that it is to go on with.
-
-    Attributes:
-        changed: whether that configuration is not the run's own.
-    """
+    """A run that is not complete, with the configuration that it is to go on with."""
 
     run: RunFolder
     settled: Settled
-    changed: bool
 
 
 def find(name: str, request: Request, *, force: bool = False) -> Resumable | TrainingResult:
@@ -53,6 +51,11 @@ def find(name: str, request: Request, *, force: bool = False) -> Resumable | Tra
         result = read_result(run)
         if result is None:
             raise EnvironmentProblem(f"{run.id} is complete, but {run.results} cannot be read", "It may be damaged.")
+        if [line for line in request.overrides if not _places([line])] or request.file:
+            raise UsageError(
+                f"{run.id} is complete; settings cannot change it any more.",
+                f"Start a new run with them: dlgsum train --config {shlex.quote(str(run.config))} …",
+            )
         return result
     saved = Request(base=run.config, environ={})
     try:
@@ -62,7 +65,7 @@ def find(name: str, request: Request, *, force: bool = False) -> Resumable | Tra
         raise EnvironmentProblem(f"{run.config} cannot be read: {error.strerror}", "Start a new run.") from error
     continuing.refuse_changed_settings(run, now, force=force)
     settled = settle_config(now)
-    return Resumable(run, settled, changed=bool(request.overrides or request.file))
+    return Resumable(run, settled)
 
 
 def resume(run: Resumable, *, processes: int = 1, limits: Limits | None = None) -> TrainingResult:
@@ -92,8 +95,11 @@ def find_folder(name: str, request: Request) -> RunFolder:
     """
     path = Path(name)
     if (path / "config.yaml").is_file():
-        return RunFolder(path)
-    folder = wiring.output_dir(compose(Request(overrides=_places(request.overrides))).config)
+        return RunFolder(path if path.name not in ("", "..") else path.resolve())
+    # Only where the runs are: what else a file or a variable says is of no concern to a run that has its settings.
+    environ = {key: value for key, value in request.environ.items() if key in _PLACES}
+    where = Request(overrides=_places(request.overrides), file=request.file, environ=environ)
+    folder = wiring.output_dir(compose(where).config)
     if name != "latest":
         return find_run(name, folder)
     runs = list_runs(folder)

@@ -166,12 +166,14 @@ class DialogueSummarizationTrainer:
         Raises:
             TrainingFailed: training began and could not be finished.
             Interrupted: a signal or the deadline stopped it; ``dlgsum resume`` goes on.
-            UsageError: this trainer has trained already, the checkpoint does not exist, or another process has the run.
+            UsageError: this trainer has trained already, the checkpoint is not whole, or another process has the run.
         """
         if self._trained:
             raise UsageError("This trainer has trained already", "Make a new one with create_trainer().")
-        if resume_from_checkpoint and not (Path(resume_from_checkpoint) / "trainer_state.json").is_file():
-            raise UsageError(f"resume_from_checkpoint={resume_from_checkpoint}: there is no trainer_state.json in it")
+        if resume_from_checkpoint:
+            from dlgsum.training import checkpoints
+
+            checkpoints.read(Path(resume_from_checkpoint))
         self._trained = True
         with together(self.config) as group:
             self._group = group
@@ -186,6 +188,11 @@ class DialogueSummarizationTrainer:
                     run.event("start", reasons=self.settled.reasons, processes=group.size)
                 try:
                     result = self._train(datasets, resume_from_checkpoint, limits or Limits())
+                    if group.first:
+                        write_json(run.results, dataclasses.asdict(result))
+                        run.status("completed")
+                        run.event("end", status="completed", seconds=result.seconds)
+                    return result
                 except BaseException as error:
                     if group.first:
                         record_failure(run, error, None if self._hooks is None else self._hooks.stream)
@@ -193,11 +200,6 @@ class DialogueSummarizationTrainer:
                 finally:
                     if self._hooks is not None:
                         self._hooks.progress.close()
-                if group.first:
-                    write_json(run.results, dataclasses.asdict(result))
-                    run.status("completed")
-                    run.event("end", status="completed", seconds=result.seconds)
-                return result
 
     def evaluate(
         self, dataset: EncodedSplit | None = None, metric_key_prefix: str = "eval", **options: Any
@@ -305,6 +307,7 @@ class DialogueSummarizationTrainer:
         with signals_as_wish(second_ends=not group.supervised) as wish:
             hooks.stop.wish, hooks.stop.deadline = wish, limits.deadline()
             trainer.train(resume_from_checkpoint=str(self._checkpoint.path) if self._checkpoint else resume_from)
+        hooks.stop.came_late(trainer.state.global_step, run.checkpoints)
         if hooks.stop.stopped is not None:
             group.wait()  # whoever leaves first ends the others, which may still be saving
             raise interruption(run, hooks.stop.exit_signal, hooks.stop.stopped, trainer.state, group.size)
@@ -349,6 +352,7 @@ class DialogueSummarizationTrainer:
         )
         plan = trainer.checkpoint_plan
         plan.fingerprints = continuing.fingerprints(self._prepare())
+        plan.stateful["batch"] = continuing.BatchOfAStep(trainer)
         plan.texts = {continuing.SAVED_CONFIG: to_yaml(self.config)}
         self._hooks = attach(trainer, config, run, ModelWriter(trainer, self.config, self.datasets, run.id))
         self._trainer = trainer

@@ -21,6 +21,7 @@ from dlgsum.core.files import read_jsonl, sha256_file
 from dlgsum.core.text import plural
 from dlgsum.recipes import wiring
 from dlgsum.recipes.checks import Check, CheckList
+from dlgsum.recipes.failures import failures_in_words
 from dlgsum.recipes.resume import find_folder
 from dlgsum.tracking.run import RunFolder
 
@@ -53,6 +54,11 @@ def verify(name: str, request: Request, *, on_check: Callable[[Check], None] | N
     run = find_folder(name, request)
     config = compose(Request(base=run.config, environ={}, overrides=request.overrides, file=request.file)).config
     log = CheckList(on_check)
+    with failures_in_words(lambda: None):
+        return _prove(config, log)
+
+
+def _prove(config: Config, log: CheckList) -> Proof:
     try:
         folder = Path(tempfile.mkdtemp(prefix=".verify-", dir=wiring.output_dir(config)))
     except OSError as error:

@@ -18,13 +18,12 @@ from dlgsum.config.request import Request
 from dlgsum.core.errors import DlgsumError, TrainingFailed
 from dlgsum.core.files import write_json
 from dlgsum.core.log import show_warnings
-from dlgsum.core.world import current_world, dies_with_parent
+from dlgsum.core.world import ATTEMPT, current_world, dies_with_parent
 from dlgsum.recipes import continuing
 from dlgsum.recipes.failures import failures_in_words
 from dlgsum.recipes.limits import Limits
 from dlgsum.recipes.settle import settle_config
 from dlgsum.recipes.train import DialogueSummarizationTrainer
-from dlgsum.tracking.progress import ATTEMPT
 from dlgsum.tracking.run import RunFolder
 
 

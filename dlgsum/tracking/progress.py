@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from dlgsum.core.files import dumps
+from dlgsum.core.world import ATTEMPT
 
 NAME = "progress.json"
-ATTEMPT = "DLGSUM_ATTEMPT"  # set by the supervisor: which start of the processes this is, from 1
 _EVERY = 0.5  # seconds between two writings; a watcher is patient
 
 

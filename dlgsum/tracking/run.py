@@ -128,7 +128,7 @@ def find_run(name: str, output_dir: Path) -> RunFolder:
     """
     path = Path(name)
     if (path / "config.yaml").is_file() and (path / "models").is_dir():
-        return RunFolder(path)
+        return RunFolder(path if path.name not in ("", "..") else path.resolve())  # "." has no id
     runs = list_runs(output_dir)
     if not runs:
         raise UsageError(

@@ -51,10 +51,19 @@ class MetricStream:
         Rows that are missing are missed loudly; training does not depend on them.
         """
         wanted = int(state["rows"])
-        there = list(read_jsonl(self._path)) if self._path.is_file() else []
-        kept = there[:wanted]
+        kept = self._there()[:wanted]
         if len(kept) < wanted:
             logger.warning("%s has lost %d of its %d rows", self._path, wanted - len(kept), wanted)
+        self._keep(kept)
+
+    def keep_until(self, step: int) -> None:
+        """Go on after a step, where no ``state`` says after how many rows; later rows are removed from the file."""
+        self._keep([row for row in self._there() if isinstance(row.get("step"), int) and row["step"] <= step])
+
+    def _there(self) -> list[dict[str, Any]]:
+        return list(read_jsonl(self._path)) if self._path.is_file() else []
+
+    def _keep(self, kept: list[dict[str, Any]]) -> None:
         write_text_atomic(self._path, "".join(dumps(row) + "\n" for row in kept))
         self._rows = len(kept)
 

@@ -54,8 +54,12 @@ def test_killed_in_a_step(straight: Path, killed: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(killed, tmp_path / "copy")
     assert "resumed     from step 6" in resumed(folder)
     assert record(folder) == record(straight)
-    # Nothing is left to do, and saying so is no failure.
+    # Nothing is left to do, and saying so is no failure; but settings would be ignored.
     assert "is complete; there is nothing to resume" in resumed(folder)
+    assert "settings cannot change it any more" in resumed(folder, "training.max_steps=99", code=2)
+    results = [json.loads((run_of(one) / "training_results.json").read_text()) for one in (folder, straight)]
+    assert results[0]["signature"] == results[1]["signature"]
+    assert results[0]["best_metrics"] == results[1]["best_metrics"]
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -178,6 +182,8 @@ def test_verify_proves_it_and_leaves_nothing(killed: Path) -> None:
         (("resume", "nosuch"), "There is no run 'nosuch'"),
         (("train", "--time-limit", "soon"), "'soon' is no time limit"),
         (("resume", "latest", "training.lr=3"), "training.lr: there is no such setting"),
+        (("resume", "--verify", "--nproc", "2"), "--verify takes neither --nproc"),
+        (("train", "--dry-run", "--nproc", "2"), "--dry-run tries everything in one process"),
     ],
 )
 def test_what_cannot_be_resumed(killed: Path, arguments: tuple[str, ...], told: str) -> None:

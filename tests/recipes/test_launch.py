@@ -295,7 +295,7 @@ ranks((17, False, None), (-15, True, None))
     with pytest.raises(TrainingFailed) as raised:
         job(run, "", max_relaunches=2)
     assert "Attempts: 3; relaunches without a new checkpoint: 2" in raised.value.message
-    assert f"`dlgsum resume {run.id} --nproc 2` goes on from checkpoint-10." in raised.value.hint
+    assert f"Go on from checkpoint-10." in raised.value.hint
 
 
 def test_no_attempt_begins_after_the_time_limit(run: RunFolder, ending: Callable[..., None]) -> None:

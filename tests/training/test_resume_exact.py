@@ -15,7 +15,7 @@ import pytest
 from transformers import TrainerCallback
 
 from dlgsum import DialogueSummarizationTrainer
-from dlgsum.core.errors import DataError, Interrupted
+from dlgsum.core.errors import DataError, Interrupted, UsageError
 from dlgsum.recipes.limits import Limits
 from dlgsum.tracking.run import RunFolder
 
@@ -56,6 +56,7 @@ def record(run: Path) -> tuple[Any, dict[str, str]]:
     weights = {
         str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in run.rglob("model.safetensors")
+        if "models-before" not in path.parts
     }
     return metrics, weights
 
@@ -240,3 +241,104 @@ def test_changed_rows_are_refused_unless_forced(tiny: Make, tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"not those that this run was trained on:[\s\S]*train changed"):
         go_on(broken)
     assert (go_on(broken, force=True).output_dir / "training_results.json").is_file()
+
+
+def test_a_checkpoint_of_plain_transformers_keeps_the_models_and_the_metrics(
+    tiny: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tiny(**with_steps({"metrics": {"best": "loss"}}))
+    broken.trainer.add_callback(Send(7))
+    with pytest.raises(Interrupted):
+        broken.train()
+    for checkpoint in (broken.output_dir / "checkpoints").iterdir():
+        for name in ("manifest.json", "dlgsum_state.json", "dlgsum.yaml"):
+            (checkpoint / name).unlink()
+    kept = json.loads((broken.output_dir / "models" / "ranking.json").read_text())["kept"]
+    go_on(broken)
+    err = capsys.readouterr().err
+    assert err.count("says nothing of best models") == 1
+    ranking = json.loads((broken.output_dir / "models" / "ranking.json").read_text())["kept"]
+    assert min(entry["score"] for entry in ranking) <= kept[0]["score"]
+    steps = [step for step, metrics in record(broken.output_dir)[0] if "eval/loss" in metrics]
+    assert steps == [2, 4, 6, 8, 10, 12, 14, 16, 18]
+
+
+def test_a_checkpoint_that_is_not_whole_is_not_trained_from(tiny: Make) -> None:
+    first = tiny(training={**STEPS, "max_steps": 2})
+    first.train()
+    checkpoint = first.output_dir / "checkpoints" / "checkpoint-2"
+    (checkpoint / "optimizer.pt").unlink()
+    with pytest.raises(UsageError, match=r"cannot be resumed from:[\s\S]*optimizer.pt is missing"):
+        tiny(**with_steps({})).train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_a_signal_while_the_last_checkpoint_is_written_is_granted(tiny: Make) -> None:
+    settings = with_steps({})
+    straight = tiny(**settings)
+    straight.train()
+    broken = tiny(**settings)
+
+    class AtTheEnd(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == state.max_steps:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    broken.trainer.add_callback(AtTheEnd())
+    with pytest.raises(Interrupted, match="step 18 of 18"):
+        broken.train()
+    again = go_on(broken)
+    assert record(again.output_dir) == record(straight.output_dir)
+    mine, theirs = (json.loads((one.output_dir / "training_results.json").read_text()) for one in (again, straight))
+    same = ("signature", "best_metrics", "best_step", "test_metrics", "test_signature", "final_metrics", "steps")
+    for result in (mine, theirs):
+        for metrics in ("best_metrics", "test_metrics", "final_metrics"):
+            result[metrics].pop("runtime")
+    assert {name: mine[name] for name in same} == {name: theirs[name] for name in same}
+
+
+def test_a_run_whose_checkpoints_are_all_broken_keeps_its_models_aside(
+    tiny: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tiny(**with_steps({}))
+    broken.trainer.add_callback(Send(3))
+    with pytest.raises(Interrupted):
+        broken.train()
+    for scheduler in broken.output_dir.glob("checkpoints/*/scheduler.pt"):
+        scheduler.unlink()
+    go_on(broken)
+    assert (broken.output_dir / "models-before" / "best_model" / "model.safetensors").is_file()
+    err = capsys.readouterr().err
+    assert "has no valid checkpoint: it begins again at step 0" in err and "models-before" in err
+
+
+@pytest.mark.parametrize(
+    ("settings", "state", "before", "now", "expected"),
+    [  # (rows, accumulation, effective) in; processes before and now; rows and accumulation out
+        ((4, 1, None), {"batches": 2, "rows": 8}, 2, 1, (4, 2)),
+        ((4, 1, None), {"batches": 2, "rows": 8}, 1, 1, (4, 2)),  # converted before, and still 8 rows
+        ((4, 1, None), {"batches": 2, "rows": 8}, 1, 2, (4, 1)),
+        ((4, 2, None), {}, 1, 2, (4, 1)),
+        ((4, 1, 8), {"batches": 2, "rows": 8}, 2, 1, (4, 2)),
+        ((16, 1, 16), {"batches": 1, "rows": 16}, 1, 4, (4, 1)),
+        ((4, 1, None), {"batches": 1, "rows": 4}, 1, 1, (4, 1)),
+    ],
+)
+def test_the_effective_batch_is_kept_for_any_number_of_processes(
+    tmp_path: Path, settings: Any, state: Any, before: int, now: int, expected: tuple[int, int]
+) -> None:
+    import dataclasses
+
+    from dlgsum.config.schema import Config
+    from dlgsum.core.files import write_json
+    from dlgsum.recipes.continuing import for_world
+    from dlgsum.training.checkpoints import Checkpoint
+
+    rows, accumulation, effective = settings
+    config = Config()
+    training = dataclasses.replace(
+        config.training, per_device_train_batch_size=rows, gradient_accumulation_steps=accumulation,
+        effective_batch_size=effective,
+    )  # fmt: skip
+    write_json(tmp_path / "dlgsum_state.json", {"batch": state} if state else {})
+    got = for_world(dataclasses.replace(config, training=training), Checkpoint(tmp_path, 3, before, None), now).training
+    assert (got.train_rows, got.accumulation(now)) == expected

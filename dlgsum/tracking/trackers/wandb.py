@@ -36,6 +36,7 @@ class WandbTracker:
             project=settings.project, entity=settings.entity, name=settings.name or default_name, id=run_id,
             group=settings.group, tags=list(settings.tags), notes=settings.notes, mode=settings.mode,
             dir=str(folder), config=dict(config), settings=wandb.Settings(silent=True, init_timeout=30),
+            resume="allow",  # a resumed run goes on under its id, instead of replacing what is there
         )  # fmt: skip
         self._run.define_metric("*", step_metric="train/global_step")
 

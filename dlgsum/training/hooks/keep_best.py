@@ -126,6 +126,17 @@ class KeepBest(TrainerCallback):
         self.stopped_early = bool(state["stopped_early"])
         self._saved_steps = {candidate.step for candidate in self.ranking.kept}
 
+    def adopt_ranking(self, until: int) -> None:
+        """Take the ranking from ``models/ranking.json``, up to a step; without one there is none."""
+        try:
+            entries = read_json(self._run.models / "ranking.json")["kept"]
+            self.ranking.restore({"kept": [entry for entry in entries if int(entry["step"]) <= until]})
+            best = read_json(self._run.best_model / "metrics.json")
+            if self.ranking.best is not None and int(best["step"]) == self.ranking.best.step:
+                self.best_metrics = {name: float(value) for name, value in best["metrics"].items()}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("the ranking of this run cannot be read (%s); it begins anew", error)
+
     def arrange_models(self) -> list[int]:
         """Make the model folders agree with the ranking; models that are not in it are removed.
 

@@ -15,7 +15,8 @@ from dlgsum.tracking.stream import MetricStream
 if TYPE_CHECKING:
     from dlgsum.training.trainer import Evaluation, SummarizationTrainer
 
-_NOT_METRICS = {"epoch", "step", "total_flos"}
+# The rates at the end divide all steps of a run by the time of its last part; throughput/* says it right.
+_NOT_METRICS = {"epoch", "step", "total_flos", "train_samples_per_second", "train_steps_per_second"}
 
 
 class Record(TrainerCallback):

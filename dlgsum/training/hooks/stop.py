@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -147,6 +148,17 @@ class StopCleanly(TrainerCallback):
             self.deadline.evaluation_seconds = max(self.deadline.evaluation_seconds, took)
         self._evaluating = None
         self.owes_evaluation = False
+
+    def came_late(self, step: int, checkpoints: Path) -> None:
+        """Grant a wish that came while the last checkpoint was written; all processes ask.
+
+        What follows is the final scoring, which a resumed run does as well. Without a checkpoint of the last step it is
+        done now, or the training would be lost.
+        """
+        wished = self.stopped is None and self._agree(self.wish.number is not None)
+        if wished and (checkpoints / f"checkpoint-{step}").is_dir():
+            number = self.wish.number
+            self.stopped = "asked for by another process" if number is None else signal.Signals(number).name
 
     def break_off(self, control: TrainerControl) -> None:
         """Turn a broken-off evaluation into a stop with a checkpoint."""
