@@ -295,7 +295,8 @@ ranks((17, False, None), (-15, True, None))
     with pytest.raises(TrainingFailed) as raised:
         job(run, "", max_relaunches=2)
     assert "Attempts: 3; relaunches without a new checkpoint: 2" in raised.value.message
-    assert f"Go on from checkpoint-10." in raised.value.hint
+    assert "Go on from checkpoint-10 with: dlgsum resume " in raised.value.hint
+    assert raised.value.hint.endswith(f"{run.path} --nproc 2")
 
 
 def test_no_attempt_begins_after_the_time_limit(run: RunFolder, ending: Callable[..., None]) -> None:
