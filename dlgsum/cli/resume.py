@@ -77,6 +77,8 @@ def resume(
         messages().print(f"{found.run_id} is complete; there is nothing to resume.", markup=False)
         result, mini = found, False
     else:
-        result = recipe.resume(found, processes=nproc, limits=allowed)
+        from dlgsum.recipes.start import start
+
+        result = start(found.settled, run=found.run, processes=nproc, limits=allowed)
         mini = found.settled.model.kind == "mini"
     tell(result, as_json, demonstration=mini)

@@ -79,9 +79,9 @@ def train(
             raise UsageError("--dry-run tries everything in one process", "Leave out --nproc.")
         _dry_run(settled, as_json)
         return
-    from dlgsum.recipes import train as recipe
+    from dlgsum.recipes.start import start
 
-    result = recipe.run(settled, processes=nproc, limits=allowed)
+    result = start(settled, processes=nproc, limits=allowed)
     tell(result, as_json, demonstration=settled.model.kind == "mini")
 
 

@@ -13,7 +13,7 @@ from dlgsum.config.compose import compose
 from dlgsum.config.explain import leaves, value_of
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
-from dlgsum.core.errors import ConfigError, DataError, UsageError
+from dlgsum.core.errors import ConfigError, DataError, DlgsumError, UsageError
 from dlgsum.core.files import read_json, sweep_leftovers, write_json
 from dlgsum.tracking.run import RunFolder
 from dlgsum.training.checkpoints.check import step_of
@@ -67,15 +67,12 @@ def refuse_changed_settings(run: RunFolder, now: Config, *, force: bool) -> None
         logger.warning("the configuration in %s cannot be read (%s); it is not compared", path.parent, error)
         return
     lines = changed_settings(before, now)
-    if not lines:
-        return
-    told = "\n".join(f"  • {line}" for line in lines)
-    if force:
-        logger.warning("going on with a changed configuration (--force):\n%s", told)
-        return
-    raise UsageError(
-        f"The configuration is not the one that {run.id} was trained with:\n{told}",
-        "Resume without the changes, start a new run with them, or go on regardless with --force.",
+    _refuse(
+        lines,
+        UsageError,
+        f"The configuration is not the one that {run.id} was trained with",
+        "Resume without the changes, start a new run with them",
+        force=force,
     )
 
 
@@ -103,16 +100,22 @@ def refuse_changed_data(checkpoint: Checkpoint | None, prepared: Prepared, *, fo
         for values in (manifest.fingerprints, fingerprints(prepared))
     )
     lines = checkpoints.differences(before, now)
-    if not lines:
-        return
-    told = "\n".join(f"  • {line}" for line in lines)
-    if force:
-        logger.warning("going on with changed data (--force):\n%s", told)
-        return
-    raise DataError(
-        f"The data are not those that this run was trained on:\n{told}",
-        "Put the old files back, start a new run, or go on regardless with --force.",
+    _refuse(
+        lines,
+        DataError,
+        "The data are not those that this run was trained on",
+        "Put the old files back, start a new run",
+        force=force,
     )
+
+
+def _refuse(lines: list[str], kind: type[DlgsumError], what: str, cure: str, *, force: bool) -> None:
+    """Raise an error with what has changed, or only warn of it; nothing at all where nothing has."""
+    told = "".join(f"\n  • {line}" for line in lines)
+    if lines and force:
+        logger.warning("%s; going on all the same (--force):%s", what, told)
+    elif lines:
+        raise kind(f"{what}:{told}", f"{cure}, or go on regardless with --force.")
 
 
 def newest_checkpoint(run: RunFolder) -> Checkpoint | None:

@@ -1,4 +1,4 @@
-"""Go on with a run that was interrupted, killed or preempted, from its newest valid checkpoint."""
+"""Find a run that was interrupted, killed or preempted, and check that it can go on as it was."""
 
 from __future__ import annotations
 
@@ -13,11 +13,8 @@ from dlgsum.config.compose import compose
 from dlgsum.config.request import Request
 from dlgsum.core.errors import EnvironmentProblem, UsageError
 from dlgsum.recipes import continuing, wiring
-from dlgsum.recipes.failures import failures_in_words
-from dlgsum.recipes.limits import Limits
 from dlgsum.recipes.result import TrainingResult, read_result
 from dlgsum.recipes.settle import Settled, settle_config
-from dlgsum.recipes.train import DialogueSummarizationTrainer
 from dlgsum.tracking.run import RunFolder, find_run, list_runs
 
 logger = logging.getLogger(__name__)
@@ -68,25 +65,6 @@ def find(name: str, request: Request, *, force: bool = False) -> Resumable | Tra
     return Resumable(run, settled)
 
 
-def resume(run: Resumable, *, processes: int = 1, limits: Limits | None = None) -> TrainingResult:
-    """Go on with a run: what ``dlgsum resume`` does.
-
-    Args:
-        processes: start so many on this machine, and start them again when one dies.
-
-    Raises:
-        DlgsumError: with the exit code of what went wrong.
-    """
-    limits = limits or Limits()
-    if processes > 1:
-        from dlgsum.recipes import supervised
-
-        return supervised.go_on(run.run, run.settled, processes, limits)
-    trainer = DialogueSummarizationTrainer(settled=run.settled, run=run.run)
-    with failures_in_words(lambda: run.run):
-        return trainer.train(limits=limits)
-
-
 def find_folder(name: str, request: Request) -> RunFolder:
     """Return the run that ``name`` means, whatever state it is in.
 
@@ -112,4 +90,4 @@ def _places(overrides: Sequence[str]) -> list[str]:
     return [line for line in overrides if line.startswith("general.output_dir=")]
 
 
-__all__ = ["Resumable", "find", "find_folder", "resume"]
+__all__ = ["Resumable", "find", "find_folder"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dlgsum.config.compose import to_yaml
 from dlgsum.core.errors import EnvironmentProblem
-from dlgsum.recipes import wiring
 from dlgsum.recipes.failures import failures_in_words, record_failure
 from dlgsum.recipes.launch import supervise
 from dlgsum.recipes.limits import Limits
@@ -12,22 +11,6 @@ from dlgsum.recipes.result import TrainingResult, read_result
 from dlgsum.recipes.settle import Settled
 from dlgsum.tracking.lock import RunLock
 from dlgsum.tracking.run import RunFolder
-
-
-def train(settled: Settled, processes: int, limits: Limits) -> TrainingResult:
-    """Start a run in several processes.
-
-    Raises:
-        DlgsumError: with the exit code of what went wrong.
-    """
-    folder = wiring.output_dir(settled.config)
-    try:
-        run = RunFolder.create(folder)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"No run folder can be made in {folder}: {error.strerror}", "Choose another: general.output_dir=DIR"
-        ) from error
-    return go_on(run, settled, processes, limits)
 
 
 def go_on(run: RunFolder, settled: Settled, processes: int, limits: Limits) -> TrainingResult:

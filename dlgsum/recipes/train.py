@@ -12,7 +12,7 @@ from dlgsum.config.compose import to_yaml
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.console import messages
-from dlgsum.core.errors import EnvironmentProblem, UsageError
+from dlgsum.core.errors import UsageError
 from dlgsum.core.files import write_json
 from dlgsum.core.log import logging_to, route_transformers
 from dlgsum.core.signals import signals_as_wish
@@ -20,7 +20,7 @@ from dlgsum.data.sources import Splits, resolve_files
 from dlgsum.recipes import continuing, data_check, schedule, wiring
 from dlgsum.recipes.config_dict import open_sweep_overrides, request_for
 from dlgsum.recipes.data_report import show_report
-from dlgsum.recipes.failures import failures_in_words, interruption, record_failure
+from dlgsum.recipes.failures import interruption, record_failure
 from dlgsum.recipes.limits import Limits
 from dlgsum.recipes.prepare import Prepared, load_generator, prepare
 from dlgsum.recipes.processes import ALONE, together
@@ -160,7 +160,7 @@ class DialogueSummarizationTrainer:
             datasets: what ``prepare_data`` returned; prepared now when None.
             resume_from_checkpoint: folder of a checkpoint, of any run, whose weights, optimizer, schedule and position
                 in the data a new run begins with. The ranking of the best models and the patience of early stopping
-                begin anew. To go on with a run itself there is ``dlgsum resume`` (``recipes.resume.resume``).
+                begin anew. To go on with a run itself there is ``dlgsum resume`` (``recipes.start.start``).
             limits: how long training may take, and what is let pass.
 
         Raises:
@@ -249,14 +249,7 @@ class DialogueSummarizationTrainer:
 
     def _run(self) -> RunFolder:
         if self.run is None:
-            folder = wiring.output_dir(self.config)
-            try:
-                self.run = RunFolder.create(folder)
-                self.run.write_config(to_yaml(self.config))
-            except OSError as error:
-                raise EnvironmentProblem(
-                    f"No run folder can be made in {folder}: {error.strerror}", "Choose another: general.output_dir=DIR"
-                ) from error
+            self.run = wiring.new_run(self.config)
         return self.run
 
     def _settle_batch_size(self, prepared: Prepared) -> None:
@@ -389,23 +382,4 @@ def create_trainer(
     return DialogueSummarizationTrainer(settled=settle(request))
 
 
-def run(settled: Settled, *, processes: int = 1, limits: Limits | None = None) -> TrainingResult:
-    """Train with a settled configuration: what ``dlgsum train`` does.
-
-    Args:
-        processes: start so many on this machine, and start them again when one dies.
-
-    Raises:
-        DlgsumError: with the exit code of what went wrong.
-    """
-    limits = limits or Limits()
-    if processes > 1:
-        from dlgsum.recipes import supervised
-
-        return supervised.train(settled, processes, limits)
-    trainer = DialogueSummarizationTrainer(settled=settled)
-    with failures_in_words(lambda: trainer.run):
-        return trainer.train(limits=limits)
-
-
-__all__ = ["DialogueSummarizationTrainer", "Limits", "TrainingResult", "create_trainer", "run"]
+__all__ = ["DialogueSummarizationTrainer", "TrainingResult", "create_trainer"]

@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dlgsum.config.compose import to_yaml
 from dlgsum.config.schema import Config
 from dlgsum.core.device import DevicePlan, plan_device
-from dlgsum.core.errors import ConfigError
+from dlgsum.core.errors import ConfigError, EnvironmentProblem
 from dlgsum.data.sources import Splits, load_splits, resolve_files
 from dlgsum.metrics.suite import MetricSuite
 from dlgsum.models.choice import ModelChoice, saved_model
 from dlgsum.models.family import family_for
+from dlgsum.tracking.run import RunFolder
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from dlgsum.data.rows import Split
     from dlgsum.models.encoding import SummaryTokenizer
     from dlgsum.models.loading import Checkpoint
-    from dlgsum.tracking.run import RunFolder
     from dlgsum.tracking.stream import Tracker
     from dlgsum.training.inference import SummaryGenerator
     from dlgsum.training.trainer import SummarizationTrainer
@@ -38,6 +39,23 @@ NOT_SCORES = ("loss",)  # metrics that may choose the best model although no sco
 def output_dir(config: Config) -> Path:
     """Return the folder of all results."""
     return Path(config.general.output_dir)
+
+
+def new_run(config: Config) -> RunFolder:
+    """Make the folder of a new run, with its configuration in it.
+
+    Raises:
+        EnvironmentProblem: nothing can be written there.
+    """
+    folder = output_dir(config)
+    try:
+        run = RunFolder.create(folder)
+        run.write_config(to_yaml(config))
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"No run folder can be made in {folder}: {error.strerror}", "Choose another: general.output_dir=DIR"
+        ) from error
+    return run
 
 
 def cache_dir(config: Config) -> Path | None:
