@@ -179,7 +179,7 @@ def _work(subject: Subject, model: PreTrainedModel, plan: DevicePlan, task: Trai
     rows = made_up_rows(task.shape, len(subject.tokenizer.hf))
     beams = max(generator.generation, generator.evaluation, key=lambda decoding: decoding.num_beams or 1)
     started = time.perf_counter()
-    generator.run(rows, batch_size=task.shape.rows, generation=beams)
+    generator.run(rows, batch_size=task.shape.rows, generation=beams, in_halves=False)
     wait(plan.device)
     return task.shape.rows * longest / (time.perf_counter() - started)
 

@@ -11,22 +11,19 @@ from typing import TYPE_CHECKING, Any
 from dlgsum.config.compose import to_yaml
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
-from dlgsum.core.console import messages
 from dlgsum.core.errors import UsageError
 from dlgsum.core.files import write_json
 from dlgsum.core.log import logging_to, route_transformers
 from dlgsum.core.signals import signals_as_wish
 from dlgsum.data.sources import Splits, resolve_files
-from dlgsum.recipes import continuing, data_check, schedule, wiring
+from dlgsum.recipes import continuing, introduction, schedule, wiring
 from dlgsum.recipes.config_dict import open_sweep_overrides, request_for
-from dlgsum.recipes.data_report import show_report
 from dlgsum.recipes.failures import interruption, record_failure
 from dlgsum.recipes.limits import Limits
 from dlgsum.recipes.prepare import Prepared, load_generator, prepare
 from dlgsum.recipes.processes import ALONE, together
 from dlgsum.recipes.result import TrainingResult, finish
 from dlgsum.recipes.settle import Settled, settle, settle_config
-from dlgsum.tracking.environment import describe_environment
 from dlgsum.tracking.run import RunFolder
 
 if TYPE_CHECKING:
@@ -282,13 +279,11 @@ class DialogueSummarizationTrainer:
         prepared = self._prepare()
         continuing.refuse_changed_data(self._checkpoint, prepared, force=limits.force)
         if group.first:
-            self._describe(prepared)
+            introduction.describe(run, self.config, prepared)
         generator, trainer, hooks = self._load(), self.trainer, self.hooks
-        self._warn_about_scorer(prepared)
+        introduction.warn_about_scorer(trainer.suite, prepared)
         self._say("device", generator.plan.reason)
-        sizes = ", ".join(f"{name} {len(split)}" for name, split in self.datasets.items())
-        parameters = sum(parameter.numel() for parameter in generator.model.parameters())
-        self._say("rows", f"{sizes}; {parameters / 1e6:.1f}M parameters")
+        self._say("rows", introduction.sizes(self.datasets, generator.model))
         if group.size > 1:
             self._say("processes", group.describe(trainer.config.training))
         if self._checkpoint is not None:
@@ -317,22 +312,7 @@ class DialogueSummarizationTrainer:
 
     def _say(self, name: str, text: object) -> None:
         if self._group.first and self.config.monitoring.progress != "off":
-            messages().print(f"{name:<12}{text}", markup=False)
-
-    def _describe(self, prepared: Prepared) -> None:
-        """Save what the run depends on, and show what the rows are like, before a weight is loaded.
-
-        Raises:
-            DataError: something was found that would make the run worthless.
-        """
-        run = self._run()
-        run.write_config(to_yaml(self.config))
-        write_json(run.path / "environment.json", describe_environment())
-        write_json(run.path / "data.json", {"splits": [split.describe() for split in prepared.splits.all]})
-        data_check.save_report(prepared.report, run.path / "data_check.json")
-        if self.config.monitoring.progress != "off":
-            show_report(prepared.report, messages(), compact=True)
-        data_check.refuse_errors(prepared.report, self.config)
+            introduction.say(name, text)
 
     def _build_trainer(self) -> None:
         from dlgsum.recipes.hooks import attach
@@ -349,12 +329,6 @@ class DialogueSummarizationTrainer:
         plan.texts = {continuing.SAVED_CONFIG: to_yaml(self.config)}
         self._hooks = attach(trainer, config, run, ModelWriter(trainer, self.config, self.datasets, run.id))
         self._trainer = trainer
-
-    def _warn_about_scorer(self, prepared: Prepared) -> None:
-        sample = [reference for row in prepared.splits.validation.rows[:200] for reference in row.references]
-        warning = self.trainer.suite.coverage_warning(sample)
-        if warning:
-            logger.warning(warning)
 
 
 def create_trainer(

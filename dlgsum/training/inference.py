@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from dlgsum.data.collate import SummaryCollator
 from dlgsum.data.encode import EncodedSplit
 from dlgsum.models.encoding import SummaryTokenizer
 from dlgsum.training.loss import token_loss
+from dlgsum.training.memory import is_out_of_memory, release_memory
+
+logger = logging.getLogger(__name__)
 
 TORCH_DTYPE = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -55,6 +59,7 @@ class SummaryGenerator:
         batch_size: int,
         generation: GenerationConfig | None = None,
         on_batch: Callable[[int, int], None] | None = None,
+        in_halves: bool = True,
     ) -> Generated:
         """Generate a summary for each row of ``split``.
 
@@ -62,6 +67,7 @@ class SummaryGenerator:
             batch_size: rows in a batch.
             generation: decoding settings, where they differ from the model's.
             on_batch: called with the rows done and all rows, by the first process.
+            in_halves: where memory runs out, do the batch in two halves, and those again, with a warning.
 
         Batches are of like length, longest first, so that running out of memory shows at once. With several
         processes each takes every n-th batch, and all return everything. A model that is shared out among them is
@@ -77,8 +83,7 @@ class SummaryGenerator:
             for number, start in enumerate(starts):
                 if number % world == rank:
                     rows = [ordered[index] for index in range(start, min(start + batch_size, len(ordered)))]
-                    ids, loss_and_count = self._batch(model, rows, generation or self.generation)
-                    texts[start] = self.tokenizer.decode(ids)
+                    texts[start], loss_and_count = self._texts(model, rows, generation or self.generation, in_halves)
                     totals += loss_and_count
                 if on_batch is not None and rank == 0:
                     on_batch(min(start + batch_size, len(ordered)), len(ordered))
@@ -87,6 +92,27 @@ class SummaryGenerator:
         in_order = [text for start in starts for text in texts[start]]
         loss, count = totals.tolist()
         return Generated(restore(in_order), loss / count if count else None)
+
+    def _texts(
+        self, model: PreTrainedModel, rows: list[dict[str, list[int]]], generation: GenerationConfig, in_halves: bool
+    ) -> tuple[list[str], torch.Tensor]:
+        """Return the summaries of a batch, and the summed loss with the number of target tokens."""
+        try:
+            ids, loss = self._batch(model, rows, generation)
+            return self.tokenizer.decode(ids), loss
+        except Exception as error:
+            if not in_halves or len(rows) == 1 or not is_out_of_memory(error):
+                raise
+            reason = str(error).partition("\n")[0]
+        # Outside the except block: the traceback holds the tensors of the attempt.
+        release_memory()
+        half = (len(rows) + 1) // 2
+        logger.warning(
+            "out of memory while generating %d rows at once (%s): they are done in halves. A lower "
+            "training.per_device_eval_batch_size saves the attempt.", len(rows), reason,
+        )  # fmt: skip
+        parts = [self._texts(model, part, generation, in_halves) for part in (rows[:half], rows[half:])]
+        return parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]
 
     def _batch(
         self, model: PreTrainedModel, rows: list[dict[str, list[int]]], generation: GenerationConfig

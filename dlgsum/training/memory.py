@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import re
 import sys
@@ -47,6 +48,13 @@ def is_out_of_memory(error: BaseException) -> bool:
             return True
         cause = cause.__cause__
     return False
+
+
+def release_memory() -> None:
+    """Give back what no tensor needs any more, after an attempt for which memory ran out."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class LimitedMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]

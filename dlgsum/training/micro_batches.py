@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlgsum.core.errors import TrainingFailed
-from dlgsum.training.memory import is_out_of_memory
+from dlgsum.training.memory import is_out_of_memory, release_memory
 
 Inputs = dict[str, Any]
 Step = Callable[[Inputs, bool], Tensor]
@@ -75,7 +74,7 @@ class MicroBatches:
             # Outside the except block: the traceback holds the tensors of the attempt.
             self._halve(failed, reason)
             forget_gradients()
-            _release_memory()
+            release_memory()
             todo = [*self._done, inputs]
 
     def once(self, inputs: Inputs, step: Step) -> Tensor:
@@ -129,9 +128,3 @@ class MicroBatches:
 
 def _rows(batch: Inputs) -> int:
     return int(next(iter(batch.values())).shape[0])
-
-
-def _release_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -172,3 +172,27 @@ def test_parts_that_fit_are_known_after_a_resume(tiny: Make, monkeypatch: pytest
     trainer.train()
     state = read_state(trainer.output_dir / "checkpoints" / "checkpoint-3")
     assert state["memory"] == {"parts": 2, "halved": 1}
+
+
+def test_an_evaluation_that_runs_out_of_memory_is_done_in_halves(
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = tiny()
+    split = trainer.prepare_data()["validation"]
+    generator, sizes = trainer.trainer.generator, []
+    usual = generator.run(split, batch_size=6)
+    batch = type(generator)._batch
+
+    def limited_batch(self: Any, model: Any, rows: Any, generation: Any) -> Any:
+        sizes.append(len(rows))
+        if len(rows) > 2:
+            raise OOM
+        return batch(self, model, rows, generation)
+
+    monkeypatch.setattr(type(generator), "_batch", limited_batch)
+    small = generator.run(split, batch_size=6)
+    assert small.texts == usual.texts and small.loss == pytest.approx(usual.loss, rel=1e-5)
+    assert sizes == [6, 3, 2, 1, 3, 2, 1]
+    assert "done in halves" in capsys.readouterr().err
+    with pytest.raises(torch.OutOfMemoryError):
+        generator.run(split, batch_size=6, in_halves=False)
