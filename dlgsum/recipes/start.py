@@ -28,6 +28,8 @@ def start(
     if processes > 1:
         from dlgsum.recipes import supervised
 
+        if run is None and not settled.config.training.unsettled:
+            settled.config.training.for_processes(processes)  # what cannot be shared out leaves no run folder behind
         return supervised.go_on(run or wiring.new_run(settled.config), settled, processes, limits)
     trainer = DialogueSummarizationTrainer(settled=settled, run=run)
     with failures_in_words(lambda: trainer.run):

@@ -62,6 +62,7 @@ def test_a_rank_that_dies_costs_nothing(pair: Path, tmp_path: Path) -> None:
     assert events.count("relaunch") == 1 and events.count("start") == 2
 
 
+@pytest.mark.slow
 def test_a_signal_saves_in_all_processes(pair: Path, tmp_path: Path) -> None:
     process = start(tmp_path, "train", *SETTINGS, "--nproc", "2")
     _wait_for(lambda: list(tmp_path.glob("outputs/experiments/*/checkpoints/checkpoint-6")))

@@ -62,7 +62,12 @@ def test_killed_in_a_step(straight: Path, killed: Path, tmp_path: Path) -> None:
     assert results[0]["best_metrics"] == results[1]["best_metrics"]
 
 
-@pytest.mark.parametrize("name", FAULTS)
+_LONGER = ("killed in an evaluation", "SIGUSR1 in mid-save", "a crash")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in _LONGER else []) for name in FAULTS]
+)
 def test_a_fault_then_resume_equals_the_straight_run(straight: Path, tmp_path: Path, name: str) -> None:
     fault, expected = FAULTS[name]
     code, _, err = finish(start(tmp_path, "train", *SETTINGS, fault={**fault, "once": str(tmp_path / "once")}))
