@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,12 +42,14 @@ class CheckpointPlan:
         fingerprints: of data, tokenizer and configuration, for the manifest.
         texts: further files, name to content, such as the configuration.
         limit: checkpoints to keep; None: all.
+        gather: called by every process before the first one asks for the states.
     """
 
     stateful: dict[str, Stateful] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
+    gather: Callable[[], None] = lambda: None
 
 
 def save(trainer: SummarizationTrainer, plan: CheckpointPlan) -> float:
@@ -59,7 +62,7 @@ def save(trainer: SummarizationTrainer, plan: CheckpointPlan) -> float:
     root, step = Path(str(trainer.args.output_dir)), trainer.state.global_step
     first = trainer.is_world_process_zero()
     token = parallel.broadcast(secrets.token_hex(4))
-    trainer.level_loss()
+    plan.gather()
     folder = checkpoints.begin(root, step, token)
     try:
         trainer.save_parts(folder)
@@ -101,13 +104,19 @@ class LossSoFar(TrainerCallback):
     def __init__(self, trainer: SummarizationTrainer) -> None:
         self._trainer = trainer
         self._restored: dict[str, Any] | None = None
+        self._each: list[float] = []
+
+    def gather(self) -> None:
+        """Learn what each process has summed up since the last record; every process calls this."""
+        it = self._trainer
+        self._each = it.accelerator.gather(it._tr_loss.reshape(1)).tolist()
 
     def state(self) -> dict[str, Any]:
-        """Return the sums."""
+        """Return the sums, those since the last record for each process; ``gather`` comes first."""
         it = self._trainer
         # float32 to float and back is exact.
         return {
-            "since_log": float(it._tr_loss), "total": float(it._total_loss_scalar),
+            "since_log": self._each, "total": float(it._total_loss_scalar),
             "last_logged": it._globalstep_last_logged, "first_step": it._initial_global_step,
         }  # fmt: skip
 
@@ -120,7 +129,9 @@ class LossSoFar(TrainerCallback):
         if self._restored is None:
             return
         it, state = self._trainer, self._restored
-        it._tr_loss = torch.tensor(float(state["since_log"]), device=it.args.device)
+        each = [float(value) for value in state["since_log"]]
+        mine = each[it.args.process_index] if len(each) == it.args.world_size else sum(each) / len(each)
+        it._tr_loss = torch.tensor(mine, device=it.args.device)
         it._total_loss_scalar = float(state["total"])
         it._globalstep_last_logged = int(state["last_logged"])
         it._initial_global_step = int(state["first_step"])

@@ -93,6 +93,7 @@ class SummarizationTrainer(SharingTrainer):
         self.checkpoint_plan = CheckpointPlan(
             stateful={"loss": loss_so_far, "skipped_steps": self.skipped, "memory": self.micro_batches},
             limit=args.save_total_limit,
+            gather=loss_so_far.gather,
         )
         self.source_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
         self.target_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
@@ -200,16 +201,10 @@ class SummarizationTrainer(SharingTrainer):
         )  # fmt: skip
         self.on_event("out_of_memory", step=step, rows=rows, parts=parts, reason=reason)
 
-    def level_loss(self) -> None:
-        """Give every process the mean of all processes' loss since the last record; their own means differ.
-
-        Where the first process alone speaks for all, as in a checkpoint, this keeps it from speaking of its own rows.
-        """
+    def _finalize_training(self, *arguments: Any, **named: Any) -> Any:
+        """End the training; the mean loss that is recorded is that of all processes."""
         if self.args.world_size > 1:
             self._tr_loss = self.accelerator.reduce(self._tr_loss, reduction="mean")
-
-    def _finalize_training(self, *arguments: Any, **named: Any) -> Any:
-        self.level_loss()
         return super()._finalize_training(*arguments, **named)  # type: ignore[no-untyped-call]
 
     def save_parts(self, folder: Path) -> None:

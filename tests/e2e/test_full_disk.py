@@ -13,13 +13,13 @@ from tests.e2e.conftest import TINY
 _SCRIPT = """
 import errno, sys
 from dlgsum.recipes.model_folder import ModelWriter as T
-save, saved = T.__call__, []
-def full(self, folder, metrics, step):
-    save(self, folder, metrics, step)
+save, saved = T._write, []
+def full(self, weights, folder, metrics, step):
+    save(self, weights, folder, metrics, step)
     saved.append(step)
     if len(saved) == 2:
         raise OSError(errno.ENOSPC, "No space left on device", str(folder / "model.safetensors"))
-T.__call__ = full
+T._write = full
 sys.argv = ["dlgsum", *sys.argv[1:]]
 from dlgsum.cli.app import main
 main()

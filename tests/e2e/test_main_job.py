@@ -145,6 +145,6 @@ def test_a_terminated_run_says_so_and_is_not_left_running(dlgsum: Dlgsum, tmp_pa
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143, err
-    assert "Interrupted (SIGTERM)" in err and "Traceback" not in err
+    assert "(SIGTERM); everything is saved" in err and "dlgsum resume" in err and "Traceback" not in err
     run = next((tmp_path / "outputs" / "experiments").iterdir())
     assert json.loads((run / "status.json").read_text())["status"] == "interrupted"
