@@ -123,7 +123,7 @@ def test_one_that_never_ends_is_given_up(job: tuple[Settled, Prepared]):
 # --- the search, against every size ---
 
 
-@pytest.mark.parametrize("key", [TRAIN, pytest.param(TOKENS, marks=pytest.mark.slow), EVAL])
+@pytest.mark.parametrize("key", [TRAIN, *(pytest.param(key, marks=pytest.mark.slow) for key in (TOKENS, EVAL))])
 def test_within_five_percent_of_the_true_maximum(key: str, job: tuple[Settled, Prepared], probes: Probes):
     settled, prepared = job
     (goal,) = goals(settled.config, prepared.datasets, [key], processes=1)

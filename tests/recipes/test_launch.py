@@ -71,6 +71,7 @@ def test_a_rank_that_dies_is_started_again_with_all_others(run: RunFolder, caplo
     assert log.count("rank 1 speaks") == 2  # the words of an attempt are not overwritten by the next
 
 
+@pytest.mark.slow
 def test_attempts_are_bounded(run: RunFolder) -> None:
     with pytest.raises(TrainingFailed) as raised:
         job(run, "die", max_relaunches=1)
@@ -100,6 +101,7 @@ def test_a_hang_is_found_and_cured(run: RunFolder, capfd: pytest.CaptureFixture[
     assert "in wait_for_ever" in capfd.readouterr().err, "the stack says where the first rank stood"
 
 
+@pytest.mark.slow
 def test_attempts_of_an_earlier_command_are_not_taken_for_new_ones(run: RunFolder) -> None:
     old = run.path / "attempts" / "7"
     old.mkdir(parents=True)
@@ -201,6 +203,7 @@ def test_a_signal_is_passed_on_and_the_workers_save(
     supervisor.nothing_is_left()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_signals_every_process(start: Callable[..., Supervisor]) -> None:
     supervisor = start("save_on_signal")
     for process in (*supervisor.family, supervisor.process):
@@ -219,6 +222,7 @@ def test_a_second_signal_kills_at_once(run: RunFolder, start: Callable[..., Supe
     supervisor.nothing_is_left()
 
 
+@pytest.mark.slow
 def test_workers_that_do_not_end_are_killed_in_the_end(start: Callable[..., Supervisor]) -> None:
     supervisor = start("stubborn", timeout=2)
     supervisor.process.send_signal(signal.SIGTERM)
@@ -233,6 +237,7 @@ def test_no_orphans_when_the_supervisor_is_killed(start: Callable[..., Superviso
     supervisor.nothing_is_left()
 
 
+@pytest.mark.slow
 def test_a_killed_torchrun_takes_its_workers_along_and_is_started_again(
     run: RunFolder, start: Callable[..., Supervisor]
 ) -> None:

@@ -82,6 +82,7 @@ stop_group()
     assert ".cc:" not in output and "typically" not in output
 
 
+@pytest.mark.slow
 def test_a_silent_process_is_waited_for_no_longer_than_the_timeout(tmp_path: Path) -> None:
     code = f"""
 import pathlib, sys, time
@@ -103,6 +104,7 @@ stop_group()
     assert run_pair(code) == [(0, ""), (0, "")]
 
 
+@pytest.mark.slow
 def test_processes_that_do_not_come_together() -> None:
     code = """
 try:
