@@ -38,7 +38,7 @@ from dlgsum.config.origin import Layer, Origin, Setting, flatten, layer_of, line
 from dlgsum.config.overrides import parse_overrides
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config, defaults, key_names
-from dlgsum.config.validate import build_config, unknown_key
+from dlgsum.config.validate import OUTGROWN, build_config, unknown_key
 from dlgsum.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -185,7 +185,14 @@ def _argument(request: Request, line: str) -> Origin:
 def _base_layer(base: Path | Mapping[str, Any]) -> Layer:
     if not isinstance(base, Path):
         return layer_of(base, Origin("file", "the settings given"))
-    return layer_of(load_yaml(base), Origin("file", shown_path(base.absolute(), packaged_conf())), line_numbers(base))
+    name = shown_path(base.absolute(), packaged_conf())
+    content = dict(load_yaml(base))
+    for key, now in OUTGROWN.items():
+        section, _, leaf = key.partition(".")
+        if isinstance(content.get(section), dict) and leaf in content[section]:
+            content[section] = {setting: value for setting, value in content[section].items() if setting != leaf}
+            logger.info("%s was saved by an earlier version: %s is passed over; %s", name, key, now)
+    return layer_of(content, Origin("file", name), line_numbers(base))
 
 
 def _buried_groups(named: Mapping[str, Layer], file: _File) -> list[str]:

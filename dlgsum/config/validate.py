@@ -36,6 +36,11 @@ RENAMED = {
     "additional_special_tokens": "tokenizer.special_tokens",
 }
 
+# Settings of earlier versions of dlgsum, which saved runs may still have, and what holds now.
+OUTGROWN = {
+    "monitoring.non_finite": "steps that are not finite are skipped and counted, see training.max_skipped_steps"
+}
+
 # Names that were in transformers 4 and are nowhere now.
 GONE = {
     "overwrite_output_dir",
@@ -159,6 +164,8 @@ def _origin(place: Sequence[str], origins: Mapping[str, str]) -> str:
 def unknown_key(key: str) -> str:
     """Say that ``key`` does not exist, and what was probably meant."""
     leaf = key.rpartition(".")[2]
+    if key in OUTGROWN:
+        return f"{key}: there is no such setting any more; {OUTGROWN[key]}"
     if leaf in GONE:
         return f"{key}: there is no such setting any more; remove it"
     guess = RENAMED.get(leaf) or nearest(key, key_names())

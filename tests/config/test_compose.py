@@ -552,3 +552,13 @@ def test_every_text_is_read_back_as_it_was(text: str) -> None:
     from dlgsum.config.dump import dumped
 
     assert yaml.safe_load(dumped({"a": {"b": text.replace("${", "x")}}))["a"]["b"] == text.replace("${", "x")
+
+
+def test_a_configuration_that_an_earlier_version_saved_still_loads(tmp_path: Path) -> None:
+    saved = tmp_path / "config.yaml"
+    saved.write_text("monitoring:\n  non_finite: stop\n  samples: 3\n", encoding="utf-8")
+    assert compose(Request(base=saved, environ={})).config.monitoring.samples == 3
+    with pytest.raises(
+        ConfigError, match=r"monitoring.non_finite: there is no such setting any more.*max_skipped_steps"
+    ):
+        compose(Request(file=saved, environ={}))
