@@ -34,6 +34,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_a_single_process_would(shared: Path) -> None:
     run = run_of(shared)
     assert json.loads((run / "status.json").read_text())["status"] == "completed"

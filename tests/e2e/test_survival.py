@@ -64,7 +64,7 @@ def test_killed_in_a_step(straight: Path, killed: Path, tmp_path: Path) -> None:
     assert results[0]["best_metrics"] == results[1]["best_metrics"]
 
 
-_LONGER = ("killed in an evaluation", "SIGUSR1 in mid-save", "a crash", "SIGTERM in a step")
+_LONGER = ("killed in an evaluation", "SIGUSR1 in mid-save", "a crash", "SIGTERM in a step", "disk full in mid-save")
 
 
 @pytest.mark.parametrize(
