@@ -28,7 +28,6 @@ class Hooks:
     progress: ShowProgress
     stop: StopCleanly
     stream: MetricStream
-    beat: ProgressFile
 
 
 def attach(trainer: SummarizationTrainer, config: Config, run: RunFolder, save_model: SaveModel) -> Hooks:
@@ -63,7 +62,7 @@ def attach(trainer: SummarizationTrainer, config: Config, run: RunFolder, save_m
     trainer.checkpoint_plan.stateful |= {"best": keep_best, "metrics": stream, "stop": stop}
     if first:
         trainer.on_event = run.event
-    return Hooks(keep_best, progress, stop, stream, beat)
+    return Hooks(keep_best, progress, stop, stream)
 
 
 def _beating(file: ProgressFile) -> Any:

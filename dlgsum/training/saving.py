@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from transformers import TrainerCallback
 
-from dlgsum.core.files import disk_is_full, read_json, write_json
+from dlgsum.core.files import read_json, write_json
 from dlgsum.training import checkpoints, parallel
 
 if TYPE_CHECKING:
@@ -63,8 +61,8 @@ def save(trainer: SummarizationTrainer, plan: CheckpointPlan) -> float:
     first = trainer.is_world_process_zero()
     token = parallel.broadcast(secrets.token_hex(4))
     plan.gather()
-    folder = checkpoints.begin(root, step, token)
-    try:
+    folder, target = checkpoints.begin(root, step, token), root / f"checkpoint-{step}"
+    with checkpoints.whole_or_absent(folder, target):
         trainer.save_parts(folder)
         if first:
             trainer.state.save_to_json(str(folder / "trainer_state.json"))
@@ -74,15 +72,9 @@ def save(trainer: SummarizationTrainer, plan: CheckpointPlan) -> float:
         parallel.barrier()
         if first:
             checkpoints.commit(
-                folder, root / f"checkpoint-{step}", step=step, world_size=trainer.args.world_size,
-                fingerprints=plan.fingerprints, scaler=trainer.accelerator.scaler is not None,
+                folder, target, step=step, world_size=trainer.args.world_size, fingerprints=plan.fingerprints,
+                scaler=trainer.accelerator.scaler is not None,
             )  # fmt: skip
-    except BaseException as error:
-        full = disk_is_full(error, folder)  # asked before the removal, which makes room again
-        checkpoints.abandon(folder)
-        if full and getattr(error, "errno", None) is None:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error
-        raise
     if first:
         checkpoints.rotate(root, plan.limit)
     parallel.barrier()

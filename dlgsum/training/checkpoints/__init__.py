@@ -5,7 +5,7 @@ from __future__ import annotations
 from dlgsum.training.checkpoints.check import problems_of, required_files
 from dlgsum.training.checkpoints.manifest import MANIFEST, FileFacts, Manifest, differences
 from dlgsum.training.checkpoints.store import Checkpoint, find_valid, read, rotate
-from dlgsum.training.checkpoints.write import abandon, begin, commit, temporary_path, writing
+from dlgsum.training.checkpoints.write import abandon, begin, commit, temporary_path, whole_or_absent, writing
 
 __all__ = [
     "MANIFEST",
@@ -22,5 +22,6 @@ __all__ = [
     "required_files",
     "rotate",
     "temporary_path",
+    "whole_or_absent",
     "writing",
 ]

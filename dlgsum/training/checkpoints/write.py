@@ -99,6 +99,25 @@ def abandon(temporary: Path) -> None:
 
 
 @contextmanager
+def whole_or_absent(temporary: Path, target: Path) -> Iterator[None]:
+    """Remove the temporary folder if the block, which fills and commits it, fails; earlier checkpoints stay.
+
+    Raises:
+        OSError: with errno ENOSPC when the disk is full, also where the library that wrote does not say so.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # Asked before the removal, which makes room again.
+        told = getattr(error, "errno", None) is not None
+        full = isinstance(error, Exception) and not told and disk_is_full(error, temporary)
+        abandon(temporary)
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+        raise
+
+
+@contextmanager
 def writing(
     checkpoints: Path,
     step: int,
@@ -118,17 +137,9 @@ def writing(
     """
     target = checkpoints / f"checkpoint-{step}"
     temporary = begin(checkpoints, step, secrets.token_hex(4))
-    try:
+    with whole_or_absent(temporary, target):
         yield temporary
         commit(
             temporary, target, step=step, world_size=world_size, fingerprints=fingerprints, versions=versions,
             scaler=scaler,
         )  # fmt: skip
-    except BaseException as error:
-        # Asked before the removal, which makes room again.
-        told = getattr(error, "errno", None) is not None
-        full = isinstance(error, Exception) and not told and disk_is_full(error, temporary)
-        abandon(temporary)
-        if full:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
-        raise
