@@ -6,20 +6,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlgsum.core.logger import Logger
     from dlgsum.recipes.config_dict import ConfigManager
     from dlgsum.recipes.gpu_check import check_gpu_compatibility
     from dlgsum.recipes.optimal import find_optimal_batch_size
     from dlgsum.recipes.train import DialogueSummarizationTrainer, TrainingResult, create_trainer
+    from dlgsum.tracking.notebook import NotebookLogger
 
 __version__ = "0.1.0"
 __all__ = [
-    "ConfigManager", "DialogueSummarizationTrainer", "TrainingResult", "__version__", "check_gpu_compatibility",
-    "create_trainer", "find_optimal_batch_size",
+    "ConfigManager", "DialogueSummarizationTrainer", "Logger", "NotebookLogger", "TrainingResult", "__version__",
+    "check_gpu_compatibility", "create_trainer", "find_optimal_batch_size",
 ]  # fmt: skip
 
 _HOMES = {
     "ConfigManager": "dlgsum.recipes.config_dict",
     "DialogueSummarizationTrainer": "dlgsum.recipes.train",
+    "Logger": "dlgsum.core.logger",
+    "NotebookLogger": "dlgsum.tracking.notebook",
     "TrainingResult": "dlgsum.recipes.train",
     "check_gpu_compatibility": "dlgsum.recipes.gpu_check",
     "create_trainer": "dlgsum.recipes.train",

@@ -9,7 +9,7 @@ import pytest
 # The names of conf/env.yaml, which a developer's shell may well hold.
 _SETTINGS = (
     "LEARNING_RATE", "BATCH_SIZE", "NUM_EPOCHS", "MODEL_NAME", "OUTPUT_DIR",
-    "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_MODE",
+    "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_MODE", "SLACK_WEBHOOK_URL", "DISCORD_WEBHOOK_URL",
 )  # fmt: skip
 
 

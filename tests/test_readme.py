@@ -30,6 +30,18 @@ def test_every_scorer_is_listed(name: str) -> None:
     assert sorted(listed[1].split()) == sorted(plugins.names("scorers"))
 
 
+def test_every_detector_is_in_the_guide() -> None:
+    guide = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", guide, re.MULTILINE) == [name for name in _detectors() if name != "extra"]
+    assert "Twelve detectors" in README and len(plugins.names("detectors")) == 12
+
+
+def _detectors() -> list[str]:
+    from dlgsum.config.schema import Detectors
+
+    return list(Detectors.__dataclass_fields__)
+
+
 def test_the_eight_stops_exist() -> None:
     stops = re.findall(r"^\| (\d) \| (.*?) \|", README, re.MULTILINE)
     assert [number for number, _ in stops] == [str(number) for number in range(1, 9)]

@@ -13,7 +13,20 @@ from typing import Annotated
 import typer
 
 from dlgsum import __version__
-from dlgsum.cli import config, data, doctor, evaluate, find_batch_size, hardware, predict, resume, train
+from dlgsum.cli import (
+    alerts,
+    config,
+    data,
+    debug_nan,
+    doctor,
+    evaluate,
+    find_batch_size,
+    hardware,
+    predict,
+    resume,
+    train,
+    watch,
+)
 from dlgsum.cli.completion import answer
 from dlgsum.cli.completion import command as completion
 from dlgsum.core.errors import DlgsumError
@@ -49,11 +62,14 @@ app.command("train")(train.train)
 app.command("resume")(resume.resume)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
+app.command("debug-nan")(debug_nan.debug_nan)
 app.command("find-batch-size")(find_batch_size.find_batch_size)
 app.command("gpu-check")(hardware.gpu_check)
 app.command("completion")(completion.completion)
 app.add_typer(config.app, name="config", help="Look at the configuration.")
+app.add_typer(alerts.app, name="alerts", help="Try who is told of trouble.")
 app.add_typer(data.app, name="data", help="Check data before training, divide a file, write the bundled files.")
 
 
@@ -90,13 +106,13 @@ def main() -> None:
 
 
 def _trace() -> None:
-    from dlgsum.core.log import masked
+    from dlgsum.core.masking import masked
 
     sys.stderr.write(masked(traceback.format_exc()))
 
 
 def _complain(text: str) -> None:
     from dlgsum.core.console import messages
-    from dlgsum.core.log import masked
+    from dlgsum.core.masking import masked
 
     messages().print(f"error: {masked(text)}", style="red", markup=False)

@@ -55,6 +55,7 @@ def show(
     """
     from dlgsum.config.compose import to_yaml
     from dlgsum.config.explain import explain_all
+    from dlgsum.config.masking import plain
     from dlgsum.recipes.settle import settle
 
     settled = settle(request(overrides, config, config_dir))
@@ -64,7 +65,7 @@ def show(
         settings = [it for it in settings if it.value != it.default]
     if as_json:
         listed = {"settings": [_as_dict(it) for it in settings]} if origin else {}
-        print_json({"config": dataclasses.asdict(settled.config), "reasons": settled.reasons, **listed})
+        print_json({"config": plain(settled.config), "reasons": settled.reasons, **listed})
         return
     for part, reason in settled.reasons.items():
         typer.echo(f"# {part}: {reason}")

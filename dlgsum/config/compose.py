@@ -8,7 +8,6 @@ every value remembers where it came from.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -34,10 +33,11 @@ from dlgsum.config.groups import (
     values_of,
 )
 from dlgsum.config.legacy import is_legacy, migrate, notice
+from dlgsum.config.masking import filled, hidden, hidden_line, is_masked, plain, secret_keys
 from dlgsum.config.origin import Layer, Origin, Setting, flatten, layer_of, line_numbers, shown_path
 from dlgsum.config.overrides import parse_overrides
 from dlgsum.config.request import Request
-from dlgsum.config.schema import Config, defaults, key_names
+from dlgsum.config.schema import Config, defaults, is_key, key_names
 from dlgsum.config.validate import OUTGROWN, build_config, unknown_key
 from dlgsum.core.errors import ConfigError
 
@@ -49,7 +49,8 @@ class Composition:
     """The composed configuration, the group files chosen, and where each value came from.
 
     Attributes:
-        history: dotted key to everything that set it, the winner last; a key that nothing set is absent.
+        history: dotted key to everything that set it, the winner last; a key that nothing set is absent. Of secrets it
+            has only ``***``.
     """
 
     config: Config
@@ -87,12 +88,14 @@ def compose(request: Request, further: Callable[[Config], list[str]] | None = No
     names = load_yaml(find(folders, "env.yaml"))
     environment, environment_problems = read_environment(request.environ, names, known)
     problems += environment_problems
+    base = _base_layer(request.base) if request.base else {}
+    environment = {**_given_again(request, names, {**base, **file.layer}), **environment}
     given = {
         name: Setting(setting, _argument(request, overrides.lines[key]))
         for key, value in overrides.values.items()
         for name, setting in flatten({key: value})
     }
-    problems += [f"{unknown_key(key)} (from {given[key].origin.in_words})" for key in given if key not in known]
+    problems += [f"{unknown_key(key)} (from {given[key].origin.in_words})" for key in given if not is_key(key, known)]
 
     good = {group: name for group, name in groups.items() if name == "null" or name in options.get(group, ())}
     composed, chosen = compose_groups(folders, good)
@@ -107,14 +110,14 @@ def compose(request: Request, further: Callable[[Config], list[str]] | None = No
     history, values, misplaced = _pile(
         [
             *composed,
-            *([_base_layer(request.base), *named.values()] if request.base else []),
+            *([base, *named.values()] if request.base else []),
             file.layer,
             {
                 key: Setting(value, Origin("variable", variable))
                 for name, (whole, variable) in environment.items()
                 for key, value in (flatten(whole, f"{name}.") if isinstance(whole, dict) else [(name, whole)])
             },
-            {key: setting for key, setting in given.items() if key in known},
+            {key: setting for key, setting in given.items() if is_key(key, known)},
         ]
     )
     problems += misplaced
@@ -133,8 +136,18 @@ def compose(request: Request, further: Callable[[Config], list[str]] | None = No
 
 
 def to_yaml(config: Config) -> str:
-    """Return the configuration as YAML that ``--config`` reads back."""
-    return dumped(_escaped(dataclasses.asdict(config)))
+    """Return the configuration as YAML that ``--config`` reads back; of secrets only that they are set."""
+    return dumped(_escaped(plain(config)))
+
+
+def _given_again(request: Request, names: Mapping[str, Any], layer: Layer) -> dict[str, tuple[Any, str]]:
+    """Return the secrets that a saved configuration has only as ``***``, where the environment gives them again."""
+    lost = [key for key in sorted(secret_keys()) if key in layer and is_masked(layer[key].value)]
+    names = {variable: key for variable, key in names.items() if key in lost}
+    # Variables of other settings are no problem here: whether they are right is not asked.
+    given = read_environment(request.secrets, names, lost)[0] if lost else {}
+    # A list may have got a new address beside those that were masked.
+    return {key: (filled(layer[key].value, value), variable) for key, (value, variable) in given.items()}
 
 
 def _read_file(request: Request, options: Mapping[str, list[str]]) -> _File:
@@ -179,7 +192,9 @@ def _read_file(request: Request, options: Mapping[str, list[str]]) -> _File:
 
 
 def _argument(request: Request, line: str) -> Origin:
-    return Origin("choice", request.overrides_from) if request.overrides_from else Origin("argument", line)
+    if request.overrides_from:
+        return Origin("choice", request.overrides_from)
+    return Origin("argument", hidden_line(line))
 
 
 def _base_layer(base: Path | Mapping[str, Any]) -> Layer:
@@ -203,7 +218,7 @@ def _buried_groups(named: Mapping[str, Layer], file: _File) -> list[str]:
         if changed and all(key in file.layer for key in layer):
             warnings.append(
                 f"{choice} has no effect: {file.name or 'the settings given'} sets everything that it sets; "
-                f"set single values, such as {changed[0]}={layer[changed[0]].value}"
+                f"set single values, such as {changed[0]}={hidden(changed[0], layer[changed[0]].value)}"
             )
     return warnings
 
@@ -219,7 +234,8 @@ def _pile(layers: list[Layer]) -> tuple[dict[str, tuple[Setting, ...]], dict[str
             if problem:
                 origin = setting.origin.in_words
                 problems.append(f"{problem} (from {origin})" if origin else problem)
-            history[key] = (*history.get(key, ()), setting)
+            shown = Setting(hidden(key, setting.value), setting.origin)
+            history[key] = (*history.get(key, ()), shown)
     return history, values, problems
 
 

@@ -7,11 +7,15 @@ from typing import Any
 
 from dlgsum.config.compose import Composition
 from dlgsum.config.explain import leaves, value_of
+from dlgsum.config.masking import hidden
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting whose value is not the same on both sides, and what set it on each; empty for a default."""
+    """A setting whose value is not the same on both sides, and what set it on each; empty for a default.
+
+    Secrets are compared, but shown as ``***``.
+    """
 
     key: str
     left: Any
@@ -26,7 +30,7 @@ def differences(left: Composition, right: Composition) -> list[Difference]:
     for key in leaves():
         one, other = value_of(left.config, key), value_of(right.config, key)
         if one != other:
-            found.append(Difference(key, one, other, _origin(left, key), _origin(right, key)))
+            found.append(Difference(key, hidden(key, one), hidden(key, other), _origin(left, key), _origin(right, key)))
     return found
 
 

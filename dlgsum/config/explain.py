@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt
 
 from dlgsum.config.comments import first_comment
 from dlgsum.config.groups import find
+from dlgsum.config.masking import hidden
 from dlgsum.config.origin import Setting
 from dlgsum.config.schema import Config, defaults, key_names
 from dlgsum.config.validate import unknown_key
@@ -94,7 +95,7 @@ def _explanation(key: str, config: Config, history: tuple[Setting, ...]) -> Expl
         range=" and ".join(_limits(field, key)),
         choices=plugins.names(_PLUGINS[key]) if key in _PLUGINS else tuple(_choices(kind)),
         default=value_of(defaults(), key),
-        value=value_of(config, key),
+        value=hidden(key, value_of(config, key)),
         history=history,
     )
 
@@ -144,6 +145,8 @@ def _in_words(kind: Any) -> str:
         return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
     if get_origin(kind) is list:
         return f"list of: {_in_words(arguments[0])}"
+    if get_origin(kind) is dict:
+        return "settings by name"
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(_in_words(part) for part in arguments)
     return _TYPES.get(getattr(kind, "__name__", ""), str(kind))

@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from dlgsum.config.folders import packaged_conf as packaged_conf
 from dlgsum.config.folders import search_path as search_path
+from dlgsum.config.masking import hidden_line
 from dlgsum.config.origin import Layer, Origin, layer_of, line_numbers, shown_path
 from dlgsum.config.overrides import quoted
 from dlgsum.core.errors import ConfigError, nearest
@@ -178,7 +179,10 @@ def check_size(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     if "*" not in text and len(text) < _LARGEST:
         return
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    with path.open(
+        encoding="utf-8"
+    ) as stream:  # of a stream, errors name the line without quoting it: it may be secret
+        root = yaml.compose(stream, Loader=yaml.SafeLoader)
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node | None, depth: int) -> int:
@@ -218,8 +222,9 @@ def unknown_choices(groups: Mapping[str, str], options: Mapping[str, list[str]])
             problems.append(f"'{group}' is not a configuration group" + (f"; did you mean {guess}?" if guess else ""))
         elif name != "null" and name not in options[group]:
             guess = nearest(name, options[group], cutoff=0.5)
+            told = hidden_line(f"{group}={name}")
             problems.append(
-                f"{group}={name}: there is no such file in the group; there are: {', '.join(options[group])}"
+                f"{told}: there is no such file in the group; there are: {', '.join(options[group])}"
                 + (f"; did you mean {group}={guess}?" if guess else "")
             )
     return problems

@@ -11,6 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from dlgsum.config.masking import hidden_line
+
 _QUOTED = r"""(?P<quoted>'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""
 _LIST_ITEM = re.compile(_QUOTED + r"""|(?P<bare>[^\s,\[\]'"][^,\[\]]*)""")
 _DICT_PART = re.compile(_QUOTED + r"""|(?P<bare>[^\s,:\[\]{}'"]*[^\x00-\x7f][^,:\[\]{}'"]*)""")
@@ -40,29 +42,29 @@ def parse_overrides(lines: Sequence[str], group_names: Collection[str]) -> Overr
     result = Overrides()
     parser = OverridesParser.create()
     for line in lines:
-        override = _parse(parser, line)
+        override, told = _parse(parser, line), hidden_line(line)
         if override is None:
             key, equals, value = line.partition("=")
             if not equals and line.endswith((".yaml", ".yml")):
-                result.problems.append(f"'{line}' is not an override; a file goes behind --config: --config {line}")
+                result.problems.append(f"'{told}' is not an override; a file goes behind --config: --config {told}")
                 continue
             result.problems.append(
-                f"'{line}': the value cannot be read; put its text in quotes"
+                f"'{told}': the value cannot be read; put its text in quotes"
                 if key.strip() and equals and value[:1] in ("[", "{")
-                else f"'{line}' is not an override: expected key=value, such as training.learning_rate=3e-5"
+                else f"'{told}' is not an override: expected key=value, such as training.learning_rate=3e-5"
             )
             continue
         if override.package is not None:
             result.problems.append(
-                f"'{line}': a file's package cannot be changed here; write {override.key_or_group}=…"
+                f"'{told}': a file's package cannot be changed here; write {override.key_or_group}=…"
             )
             continue
         key = override.key_or_group.replace("/", ".")
         if override.is_delete():
-            result.problems.append(f"'{line}': a setting cannot be deleted; give it a value (null is one)")
+            result.problems.append(f"'{told}': a setting cannot be deleted; give it a value (null is one)")
         elif override.is_sweep_override():
             result.problems.append(
-                f"'{line}' gives several values where one is wanted; "
+                f"'{told}' gives several values where one is wanted; "
                 f"quote a value that contains a comma: {key}='\"a,b\"'"
             )
         elif key in group_names and isinstance(override.value(), str):

@@ -15,7 +15,8 @@ class Request:
 
     ``values`` lie over ``file`` where both are given. ``base`` is a complete configuration, or the file of one, that
     takes the place of conf/: groups named in ``overrides`` lie over it. ``overrides_from`` says where the overrides
-    come from, where it is not the command line.
+    come from, where it is not the command line. ``secrets`` is the environment that gives back what a saved
+    configuration has only as ``***``; nothing else is taken from it.
     """
 
     overrides: Sequence[str] = ()
@@ -25,3 +26,4 @@ class Request:
     values: Mapping[str, Any] = field(default_factory=dict)
     base: Path | Mapping[str, Any] | None = None
     overrides_from: str = ""
+    secrets: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))

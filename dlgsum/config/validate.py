@@ -13,7 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from dlgsum.config.contradictions import contradictions
+from dlgsum.config.masking import hidden
 from dlgsum.config.schema import Config, key_names
+from dlgsum.config.schema.options import MASK
 from dlgsum.core.errors import ConfigError, nearest
 
 # Names that transformers 4, other tools or habit use for settings that exist here under another name.
@@ -147,7 +149,7 @@ def _explain(detail: ErrorDetails, origins: Mapping[str, str]) -> str:
     origin = _origin([part for part in place if isinstance(part, str)], origins)
     if detail["type"] == "unexpected_keyword_argument":
         return unknown_key(key) + origin
-    value = detail["input"]
+    value = hidden(key, detail["input"])
     if detail["type"] == "dataclass_type":
         return f"{key} is a section, not a value; got {_shown(value)}{origin}{_group_hint(key, value, origin)}"
     return f"{key}={_shown(value)}: {_number_or_auto(place) or _wanted(detail)}{origin}"
@@ -163,6 +165,8 @@ def _origin(place: Sequence[str], origins: Mapping[str, str]) -> str:
 
 def unknown_key(key: str) -> str:
     """Say that ``key`` does not exist, and what was probably meant."""
+    scheme, found, _ = key.partition("://")
+    key = f"{scheme}://{MASK}" if found else key  # an address in the wrong place
     leaf = key.rpartition(".")[2]
     if key in OUTGROWN:
         return f"{key}: there is no such setting any more; {OUTGROWN[key]}"

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
-from dlgsum.core.log import masked
+from dlgsum.core.masking import masked
 
 
 def ask(url: str, seconds: float) -> tuple[int | None, str]:

@@ -10,12 +10,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from dlgsum.core.errors import UsageError, nearest
 
-SEAMS = {"scorers": "dlgsum.metrics.scorers", "families": "dlgsum.models.families"}
+SEAMS = {
+    "scorers": "dlgsum.metrics.scorers",
+    "families": "dlgsum.models.families",
+    "detectors": "dlgsum.monitoring.detectors",
+}
 
 
 @cache
@@ -23,8 +27,13 @@ def names(seam: str) -> tuple[str, ...]:
     """Return the short names of a seam's plugins, sorted; the module's name is the plugin's name."""
     folder = importlib.import_module(SEAMS[seam])
     own = {module.name for module in pkgutil.iter_modules(folder.__path__) if not module.name.startswith("_")}
-    others = {point.name for point in entry_points(group=f"dlgsum.{seam}")}
-    return tuple(sorted(own | others))
+    return tuple(sorted(own | set(_others(seam))))
+
+
+@cache
+def _others(seam: str) -> dict[str, EntryPoint]:
+    """Return the plugins of other packages; every installed package is asked, so once is enough."""
+    return {point.name: point for point in entry_points(group=f"dlgsum.{seam}")}
 
 
 def load(seam: str, name: str) -> type[Any]:
@@ -41,9 +50,9 @@ def load(seam: str, name: str) -> type[Any]:
             f"'{name}' is not one of the {seam}: {', '.join(names(seam))}",
             f"Did you mean '{guess}'?" if guess else "",
         )
-    for point in entry_points(group=f"dlgsum.{seam}"):
-        if point.name == name:
-            plugin: type[Any] = point.load()
-            return plugin
+    other = _others(seam).get(name)
+    if other is not None:
+        plugin: type[Any] = other.load()
+        return plugin
     own: type[Any] = importlib.import_module(f"{SEAMS[seam]}.{name}").PLUGIN
     return own

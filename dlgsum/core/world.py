@@ -19,6 +19,7 @@ from dlgsum.core.errors import EnvironmentProblem
 # folder, and which start of theirs this is, from 1.
 SUPERVISED = "DLGSUM_SUPERVISED"
 ATTEMPT = "DLGSUM_ATTEMPT"
+RELAUNCHED = "DLGSUM_RELAUNCHED"
 
 _PR_SET_PDEATHSIG = 1
 _PORTS = range(15000, 35000)  # below the ports that Linux gives to outgoing connections

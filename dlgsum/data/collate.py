@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch.utils.data import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +71,38 @@ class SummaryCollator:
             if row:
                 padded[index, : len(row)] = torch.tensor(row, dtype=torch.int64)
         return padded
+
+
+PLACES = "places"
+
+
+class EncodedRows(Protocol):
+    """Rows by place, as the collator takes them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Mapping[str, Sequence[int]]: ...
+
+
+@dataclass(frozen=True)
+class Placed(Dataset[tuple[int, Mapping[str, Sequence[int]]]]):
+    """A dataset and a collator whose batches say which rows they hold.
+
+    Attributes:
+        rows: the dataset.
+        collate: makes a batch of such rows.
+    """
+
+    rows: EncodedRows
+    collate: SummaryCollator
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> tuple[int, Mapping[str, Sequence[int]]]:
+        return place, self.rows[place]
+
+    def batch(self, features: Sequence[tuple[int, Mapping[str, Sequence[int]]]]) -> dict[str, torch.Tensor]:
+        """Return the collator's batch, and ``places``: int64 of shape (rows,)."""
+        batch = self.collate([row for _, row in features])
+        return {**batch, PLACES: torch.tensor([place for place, _ in features])}

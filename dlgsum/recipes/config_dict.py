@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dlgsum.config.compose import compose
+from dlgsum.config.masking import plain, secret_environment
 from dlgsum.config.origin import flatten
 from dlgsum.config.overrides import override_value
 from dlgsum.config.request import Request
-from dlgsum.config.schema import key_names
+from dlgsum.config.schema import Config, key_names
 from dlgsum.config.validate import RENAMED, unknown_key
 from dlgsum.core.errors import ConfigError
 from dlgsum.recipes import configurations
@@ -22,8 +24,24 @@ from dlgsum.recipes.settle import config_problems, settle
 class ConfigDict(dict[str, Any]):
     """Every setting, nested by section, free to be changed; the environment has already had its say.
 
-    A trainer takes it as it is: what a notebook sets in it wins over files and variables.
+    A trainer takes it as it is: what a notebook sets in it wins over files and variables. It may be printed and sent
+    to a tracker: addresses of alerts are ``***``, and only a trainer gets them back.
     """
+
+    def __init__(self, values: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
+        super().__init__(values)
+        self._secrets = dict(secrets if secrets is not None else getattr(values, "_secrets", {}))
+
+    @classmethod
+    def of(cls, config: Config) -> ConfigDict:
+        """Return a configuration as a dictionary."""
+        return cls(plain(config), secret_environment(config))
+
+    def request(self, overrides: Sequence[str]) -> Request:
+        """Return the request for what the dictionary says now."""
+        # A base, so that a group chosen now is not buried by what an earlier choice of it had set.
+        base = copy.deepcopy(dict(self))
+        return Request(overrides=overrides, base=base, environ={}, secrets={**os.environ, **self._secrets})
 
 
 class ConfigManager:
@@ -46,7 +64,7 @@ class ConfigManager:
             DataError: a data file does not exist.
         """
         settled = settle(self._request(path, overrides))
-        return ConfigDict(dataclasses.asdict(settled.config))
+        return ConfigDict.of(settled.config)
 
     def merge_sweep_params(self, config: Mapping[str, Any], params: Mapping[str, Any]) -> ConfigDict:
         """Return a copy of ``config`` with the parameters of a sweep, such as ``wandb.config``, laid over it.
@@ -61,7 +79,7 @@ class ConfigManager:
         # Composed for the checks: the values get their types, and contradictions are found.
         request = request_for(ConfigDict(config), *sweep_overrides(params))
         merged = compose(dataclasses.replace(request, overrides_from="the sweep's parameters"), config_problems)
-        return ConfigDict(dataclasses.asdict(merged.config))
+        return ConfigDict.of(merged.config)
 
     def validate_config_file(self, path: str | Path) -> configurations.Verdict:
         """Check a file as ``--config`` would use it; the verdict is true when nothing is wrong, and prints what is."""
@@ -78,11 +96,9 @@ def request_for(settings: Mapping[str, Any], *overrides: str) -> Request:
 
     The environment lies over plain settings, but not over a ``ConfigDict``: it was asked when that was loaded.
     """
-    plain = copy.deepcopy(dict(settings))
     if isinstance(settings, ConfigDict):
-        # A base, so that a group chosen now is not buried by what an earlier choice of it had set.
-        return Request(overrides=overrides, base=plain, environ={})
-    return Request(overrides=overrides, values=plain)
+        return settings.request(overrides)
+    return Request(overrides=overrides, values=copy.deepcopy(dict(settings)))
 
 
 def sweep_overrides(params: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,6 @@ from dlgsum.tracking.run import RunFolder
 if TYPE_CHECKING:
     from transformers import TrainerState
 
-    from dlgsum.tracking.stream import MetricStream
 
 logger = logging.getLogger(__name__)
 
@@ -73,18 +72,26 @@ def has_checkpoint(run: RunFolder) -> bool:
     return any(run.checkpoints.glob("checkpoint-*"))
 
 
-def record_failure(run: RunFolder, error: BaseException, stream: MetricStream | None) -> None:
-    """Write down how a run ended: its log, its status, its events and its trackers."""
-    status = "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
+def status_of(error: BaseException) -> str:
+    """Return the state of a run that an error ended: interrupted or failed."""
+    return "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
+
+
+def record_failure(run: RunFolder, error: BaseException, *, final: bool = True) -> None:
+    """Write down how a run ended: its log, its status and its events.
+
+    Args:
+        final: False: somebody may start it again; only the log is told.
+    """
+    status = status_of(error)
     reason = f"{type(error).__name__}: {error}"
     try:
         # The caller gets the exception, so the console need not say it twice.
         traceback = not isinstance(error, DlgsumError)
         logger.error("training %s: %s", status, reason, exc_info=traceback, extra={"told": True})
-        run.status(status, reason=reason)
-        run.event("end", status=status, reason=reason)
-        if stream is not None:
-            stream.finish({"status": status}, failed=True)
+        if final:
+            run.status(status, reason=reason)
+            run.event("end", level="error", message=f"training {status}: {reason}", status=status, reason=reason)
     except OSError:  # a full disk must not hide the first error
         pass
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dlgsum.config.schema import Config
 from dlgsum.core.console import messages
 from dlgsum.core.signals import StopWish
-from dlgsum.recipes import wiring
+from dlgsum.monitoring.alerts import Alerts
+from dlgsum.monitoring.watch import Watch
+from dlgsum.recipes import mirrors
+from dlgsum.recipes.watching import build_watch, nan_reporter, tell_event
 from dlgsum.tracking.progress import ProgressFile
 from dlgsum.tracking.run import RunFolder
 from dlgsum.tracking.stream import MetricStream
 
 if TYPE_CHECKING:
     from dlgsum.training.hooks.keep_best import KeepBest, SaveModel
+    from dlgsum.training.hooks.monitor import Monitor
     from dlgsum.training.hooks.progress import ShowProgress
     from dlgsum.training.hooks.stop import StopCleanly
     from dlgsum.training.trainer import SummarizationTrainer
@@ -22,16 +27,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hooks:
-    """The callbacks that the recipe talks to, and the stream of metrics."""
+    """The trainer, the callbacks that the recipe talks to, the stream of metrics, and the detectors."""
 
+    trainer: SummarizationTrainer
     keep_best: KeepBest
     progress: ShowProgress
     stop: StopCleanly
     stream: MetricStream
+    watch: Watch
 
 
-def attach(trainer: SummarizationTrainer, config: Config, run: RunFolder, save_model: SaveModel) -> Hooks:
-    """Add every callback of a run to its trainer; what they remember goes into the checkpoints."""
+def attach(
+    trainer: SummarizationTrainer,
+    config: Config,
+    run: RunFolder,
+    save_model: SaveModel,
+    alerts: Alerts,
+    *,
+    resumed_at: int | None,
+) -> Hooks:
+    """Add every callback of a run to its trainer; what they remember goes into the checkpoints.
+
+    Args:
+        resumed_at: the step that the run goes on from, -1 where it starts over; None: a new run.
+    """
     from dlgsum.training import parallel
     from dlgsum.training.best import Patience, Ranking
     from dlgsum.training.hooks.keep_best import KeepBest
@@ -41,7 +60,7 @@ def attach(trainer: SummarizationTrainer, config: Config, run: RunFolder, save_m
 
     first = trainer.is_world_process_zero()
     greater, training = config.metrics.larger_wins, config.training
-    stream = MetricStream(run.metrics, wiring.build_trackers(config, run) if first else [])
+    stream = MetricStream(run.metrics, mirrors.build_trackers(config, run, resumed_at=resumed_at) if first else [])
     keep_best = KeepBest(
         config.metrics.best,
         Ranking(training.keep_best, greater),
@@ -55,14 +74,39 @@ def attach(trainer: SummarizationTrainer, config: Config, run: RunFolder, save_m
     stop = StopCleanly(StopWish(), Deadline(None), agree=parallel.any_of, alone=trainer.args.world_size == 1)
     beat = ProgressFile(run.path) if first else ProgressFile(None)
     # Best first: the line that progress prints says whether this model is the best. Stop last: it overrules the others.
-    record = Record(trainer, stream, run, predictions=config.tracking.save_predictions)
-    for hook in (keep_best, record, progress, _beating(beat), stop):
-        trainer.add_callback(hook)
+    watch = build_watch(config, run, alerts, first=first)
+    monitor = _monitor(trainer, config, watch, stream)
+    record = Record(
+        trainer, stream, run, predictions=config.tracking.save_predictions, measured=monitor.take if monitor else dict
+    )
+    # The monitor before the record, which takes what it measured.
+    for hook in (keep_best, monitor, record, progress, _beating(beat), stop):
+        if hook is not None:
+            trainer.add_callback(hook)
     trainer.stop = stop
     trainer.checkpoint_plan.stateful |= {"best": keep_best, "metrics": stream, "stop": stop}
+    if monitor is not None:
+        trainer.checkpoint_plan.stateful["monitor"] = monitor
+        trainer.checkpoint_plan.gather.append(monitor.gather)
+    trainer.on_not_finite = nan_reporter(trainer, run, config)
     if first:
-        trainer.on_event = run.event
-    return Hooks(keep_best, progress, stop, stream)
+        trainer.on_event = partial(tell_event, run, alerts)
+    return Hooks(trainer, keep_best, progress, stop, stream, watch)
+
+
+def _monitor(trainer: SummarizationTrainer, config: Config, watch: Watch, stream: MetricStream) -> Monitor | None:
+    if not config.monitoring.enabled:
+        return None
+    from dlgsum.training.hooks.monitor import Monitor
+
+    settings = config.monitoring
+    return Monitor(
+        trainer,
+        watch,
+        layers_every=settings.layers_every,
+        histograms_every=settings.histograms_every if trainer.is_world_process_zero() else 0,
+        histograms=stream.histogram,
+    )
 
 
 def _beating(file: ProgressFile) -> Any:
@@ -71,12 +115,15 @@ def _beating(file: ProgressFile) -> Any:
 
     class Beat(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            file.beat(state.global_step)
+            file.beat(state.global_step, state.max_steps, "saving" if control.should_save else "training")
 
         def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            file.beat(state.global_step)
+            file.beat(state.global_step, state.max_steps, "evaluating")
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            file.beat(state.global_step, state.max_steps, "saving" if control.should_save else "training")
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            file.beat(state.global_step)
+            file.beat(state.global_step, state.max_steps)
 
     return Beat()

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import NoReturn
 from dlgsum.config.schema import Distributed
 from dlgsum.core.errors import Interrupted, TrainingFailed, UsageError
 from dlgsum.core.signals import SAME_SIGNAL, STOPPING
-from dlgsum.core.world import ATTEMPT, SUPERVISED, current_world
+from dlgsum.core.world import ATTEMPT, RELAUNCHED, SUPERVISED, current_world
 from dlgsum.recipes import group
 from dlgsum.recipes.attempt import Failure, Processes, Pulse, read_failures, reason_of
 from dlgsum.recipes.failures import resume_command
@@ -53,6 +53,7 @@ def supervise(
     worker: Sequence[str],
     time_limit: float | None = None,
     environ: Mapping[str, str] | None = None,
+    on_relaunch: Callable[[int, str, float], None] = lambda attempt, reason, pause: None,
 ) -> Outcome:
     """Run ``worker`` as a group of processes on this machine until it is done, whatever dies in between.
 
@@ -71,6 +72,7 @@ def supervise(
         worker: arguments of Python for each process: ``-m``, a module and its arguments, or a script and its own.
         time_limit: seconds from now after which no other attempt is begun.
         environ: the workers' environment; None: this process's.
+        on_relaunch: told of each further attempt: its number, why, and the seconds before it.
 
     Raises:
         UsageError: no process was asked for, or this process is one of several itself.
@@ -88,7 +90,7 @@ def supervise(
             f"Leave out --nproc, or start dlgsum without {world.launcher}.",
         )
     with _taken_signals() as signals:
-        return _Supervisor(run, processes, settings, list(worker), time_limit, environment, signals).run()
+        return _Supervisor(run, processes, settings, list(worker), time_limit, environment, signals).run(on_relaunch)
 
 
 class _Signals:
@@ -139,12 +141,13 @@ class _Supervisor:
         self._signals = signals
         self._newest = -1  # the newest checkpoint there ever was: one that is written again is no progress
 
-    def run(self) -> Outcome:
+    def run(self, on_relaunch: Callable[[int, str, float], None]) -> Outcome:
         relaunches: list[str] = []
         in_vain = 0
         self._has_new_checkpoint()
         for attempt in itertools.count(_next_attempt(self._run)):
             reason = self._attempt(attempt)
+            self._environ[RELAUNCHED] = "1"
             if reason is None:
                 return Outcome(len(relaunches) + 1, relaunches)
             in_vain = 0 if self._has_new_checkpoint() else in_vain
@@ -159,6 +162,7 @@ class _Supervisor:
             self._refuse_after_the_end(reason)
             logger.warning("%s; all %d processes are started again in %.0f s", reason, self._processes, pause)
             self._run.event("relaunch", attempt=attempt + 1, reason=reason, pause=pause)
+            on_relaunch(attempt + 1, reason, pause)
             relaunches.append(reason)
             self._pause(pause)
         raise AssertionError("unreachable")

@@ -13,7 +13,7 @@ from typing import TypeVar
 from dlgsum.config.schema import Config, Training
 from dlgsum.core.errors import EnvironmentProblem
 from dlgsum.core.text import plural
-from dlgsum.core.world import SUPERVISED, World, current_world, export_slurm
+from dlgsum.core.world import RELAUNCHED, SUPERVISED, World, current_world, export_slurm
 from dlgsum.tracking.lock import RunLock
 from dlgsum.tracking.run import RunFolder
 
@@ -41,6 +41,11 @@ class Group:
     def supervised(self) -> bool:
         """Whether `--nproc` watches over these processes."""
         return bool(os.environ.get(SUPERVISED))
+
+    @property
+    def relaunched(self) -> bool:
+        """Whether the command that watches over these processes has started them before."""
+        return bool(os.environ.get(RELAUNCHED))
 
     def wait(self) -> None:
         """Wait until all processes have come here."""

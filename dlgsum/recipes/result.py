@@ -109,7 +109,7 @@ def finish(
         load_weights(trainer.model, run.best_model)
     test = score_test_rows(trainer, datasets.get("test"))
     validation = datasets["validation"]
-    result = TrainingResult(
+    return TrainingResult(
         run_id=run.id,
         run_dir=str(run.path),
         model_path=str(run.best_model),
@@ -128,8 +128,6 @@ def finish(
         stopped_early=keep_best.stopped_early,
         choices={**settled.reasons, "device": trainer.generator.plan.reason},
     )
-    hooks.stream.finish({f"best/{name}": value for name, value in result.best_metrics.items()})
-    return result
 
 
 def _signature_of(run: RunFolder) -> str:

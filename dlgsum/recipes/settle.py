@@ -14,7 +14,7 @@ from dlgsum.config.explain import leaves, value_of
 from dlgsum.config.origin import Origin, Setting
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
-from dlgsum.core.errors import ConfigError, DataError
+from dlgsum.core.errors import ConfigError, DataError, UsageError
 from dlgsum.core.log import gathered_warnings
 from dlgsum.data.source_kinds import DatasetSource, FileSource
 from dlgsum.data.sources import resolve_files
@@ -128,6 +128,13 @@ def config_problems(config: Config) -> list[str]:
         resolve_files(config.data, folder=Path.cwd())
     except ConfigError as error:
         problems += error.problems
+    if config.monitoring.detectors.extra:  # those of our own cannot be wrong
+        from dlgsum.monitoring.detector import build_detectors
+
+        try:
+            build_detectors(config.monitoring.detectors)
+        except UsageError as error:
+            problems.append(f"{error.message}; {error.hint}" if error.hint else error.message)
     return problems
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 from dlgsum.config.compose import to_yaml
+from dlgsum.config.masking import secret_environment
 from dlgsum.core.errors import EnvironmentProblem
+from dlgsum.monitoring.alerts import Alerts
+from dlgsum.recipes import announce
 from dlgsum.recipes.failures import failures_in_words, record_failure
 from dlgsum.recipes.launch import supervise
 from dlgsum.recipes.limits import Limits
 from dlgsum.recipes.result import TrainingResult, read_result
 from dlgsum.recipes.settle import Settled
 from dlgsum.tracking.lock import RunLock
+from dlgsum.tracking.progress import last_step
 from dlgsum.tracking.run import RunFolder
 
 
@@ -24,21 +31,33 @@ def go_on(run: RunFolder, settled: Settled, processes: int, limits: Limits) -> T
         worker += ["--seconds", str(limits.seconds)]
     if limits.force:
         worker.append("--force")
+    config = settled.config
     with failures_in_words(lambda: run), RunLock(run.path):
-        # The processes take their configuration from here.
-        run.write_config(to_yaml(settled.config))
+        # The processes take their configuration from here, and what must not be saved from their environment.
+        run.write_config(to_yaml(config))
+        alerts = Alerts(config.monitoring.alerts, record=run.alerts, source=announce.source_of(config, run))
+
+        def relaunched(attempt: int, reason: str, pause: float) -> None:
+            announce.relaunched(alerts, run, attempt=attempt, reason=reason, pause=pause, processes=processes)
+
         try:
             supervise(
                 run,
                 processes=processes,
-                settings=settled.config.distributed,
+                settings=config.distributed,
                 worker=worker,
                 time_limit=limits.left(),
+                environ={**os.environ, **secret_environment(config)},
+                on_relaunch=relaunched,
             )
         except BaseException as error:
-            if run.state == "running":  # else the first process has written down how it ended
-                record_failure(run, error, None)
+            record_failure(run, error)
+            announce.ended(
+                alerts, run, error, seconds=time.monotonic() - limits.since, step=last_step(run), processes=processes
+            )
             raise
+        finally:
+            alerts.close()
         result = read_result(run)
     if result is None:
         raise EnvironmentProblem(f"The processes ended, but {run.results} cannot be read", f"The log is {run.log}.")

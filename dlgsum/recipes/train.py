@@ -12,16 +12,16 @@ from dlgsum.config.compose import to_yaml
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import UsageError
-from dlgsum.core.files import write_json
-from dlgsum.core.log import logging_to, route_transformers
 from dlgsum.core.signals import signals_as_wish
 from dlgsum.data.sources import Splits, resolve_files
-from dlgsum.recipes import continuing, introduction, schedule, wiring
+from dlgsum.monitoring.alerts import Alert, Alerts
+from dlgsum.recipes import announce, continuing, introduction, mirrors, schedule, wiring
 from dlgsum.recipes.config_dict import open_sweep_overrides, request_for
-from dlgsum.recipes.failures import interruption, record_failure
+from dlgsum.recipes.failures import interruption
 from dlgsum.recipes.limits import Limits
 from dlgsum.recipes.prepare import Prepared, load_generator, prepare
 from dlgsum.recipes.processes import ALONE, together
+from dlgsum.recipes.recorded import Job
 from dlgsum.recipes.result import TrainingResult, finish
 from dlgsum.recipes.settle import Settled, settle, settle_config
 from dlgsum.tracking.run import RunFolder
@@ -73,6 +73,7 @@ class DialogueSummarizationTrainer:
         self._trainer: SummarizationTrainer | None = None
         self._hooks: Hooks | None = None
         self._group = ALONE
+        self._alerts: Alerts | None = None
         self._checkpoint: Checkpoint | None = None
         self._trained = False
 
@@ -90,6 +91,18 @@ class DialogueSummarizationTrainer:
     def model_save_dir(self) -> Path:
         """The folder of the best model."""
         return self._run().best_model
+
+    @property
+    def alerts(self) -> Alerts:
+        """Who is told how the run goes; closed when training ends."""
+        if self._alerts is None:
+
+            def mirror(alert: Alert) -> None:
+                if self._hooks is not None:
+                    self._hooks.stream.alert(alert.title, alert.text, alert.severity)
+
+            self._alerts = mirrors.build_alerts(self.config, self._run(), mirror, first=self._group.first)
+        return self._alerts
 
     @property
     def hooks(self) -> Hooks:
@@ -178,25 +191,8 @@ class DialogueSummarizationTrainer:
                 self._read_data()  # files that cannot work leave no run folder behind
             run = group.same_run(self._run)
             self.run = run
-            with group.folder_held(run), logging_to(group.log(run)):
-                route_transformers()
-                if group.first:
-                    run.status("running")
-                    run.event("start", reasons=self.settled.reasons, processes=group.size)
-                try:
-                    result = self._train(datasets, resume_from_checkpoint, limits or Limits())
-                    if group.first:
-                        write_json(run.results, dataclasses.asdict(result))
-                        run.status("completed")
-                        run.event("end", status="completed", seconds=result.seconds)
-                    return result
-                except BaseException as error:
-                    if group.first:
-                        record_failure(run, error, None if self._hooks is None else self._hooks.stream)
-                    raise
-                finally:
-                    if self._hooks is not None:
-                        self._hooks.progress.close()
+            job = Job(run, group, self.config, dict(self.settled.reasons), self.alerts, lambda: self._hooks)
+            return job.do(lambda: self._train(datasets, resume_from_checkpoint, limits or Limits()))
 
     def evaluate(
         self, dataset: EncodedSplit | None = None, metric_key_prefix: str = "eval", **options: Any
@@ -292,6 +288,16 @@ class DialogueSummarizationTrainer:
         elif group.first:
             schedule.check_disk(trainer, run.path)
         continuing.take_up_parts(trainer, run)
+        if group.first and not group.relaunched:
+            announce.started(
+                self.alerts,
+                run,
+                self.config,
+                model=self.settled.model.checkpoint,
+                rows=introduction.sizes(self.datasets, generator.model),
+                processes=group.size,
+                step=self._checkpoint.step if self._checkpoint else 0,
+            )
         with signals_as_wish(second_ends=not group.supervised) as wish:
             hooks.stop.wish, hooks.stop.deadline = wish, limits.deadline()
             trainer.train(resume_from_checkpoint=str(self._checkpoint.path) if self._checkpoint else resume_from)
@@ -327,7 +333,10 @@ class DialogueSummarizationTrainer:
         plan.fingerprints = continuing.fingerprints(self._prepare())
         plan.stateful["batch"] = continuing.BatchOfAStep(trainer)
         plan.texts = {continuing.SAVED_CONFIG: to_yaml(self.config)}
-        self._hooks = attach(trainer, config, run, ModelWriter(trainer, self.config, self.datasets, run.id))
+        writer = ModelWriter(trainer, self.config, self.datasets, run.id)
+        begun = -1 if self._goes_on else None
+        resumed_at = self._checkpoint.step if self._checkpoint else begun
+        self._hooks = attach(trainer, config, run, writer, self.alerts, resumed_at=resumed_at)
         self._trainer = trainer
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from dlgsum.config.compose import compose, to_yaml
 from dlgsum.config.request import Request
-from dlgsum.config.schema import Config
+from dlgsum.config.schema import Alerts, Config
 from dlgsum.core.errors import EnvironmentProblem, TrainingFailed
 from dlgsum.core.files import read_jsonl, sha256_file
 from dlgsum.core.text import plural
@@ -24,10 +24,9 @@ from dlgsum.recipes.checks import Check, CheckList
 from dlgsum.recipes.failures import failures_in_words
 from dlgsum.recipes.resume import find_folder
 from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.stream import OF_THE_MACHINE
 
 _STEPS, _STOP = 6, 3  # of the straight run; after so many the other one is interrupted
-# Times are never the same twice.
-_TIMES = ("throughput/", "runtime", "per_second")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _few_steps(config: Config) -> Config:
         config,
         training=training,
         data=dataclasses.replace(config.data, max_eval_samples=4, cache_dir=None if cache is None else str(cache)),
-        monitoring=dataclasses.replace(config.monitoring, progress="off"),
+        monitoring=dataclasses.replace(config.monitoring, progress="off", alerts=Alerts()),
         wandb=dataclasses.replace(config.wandb, mode="disabled"),
     )
 
@@ -168,7 +167,7 @@ def _rows(run: RunFolder) -> list[tuple[int, dict[str, Any]]]:
     return [
         (
             row["step"],
-            {name: value for name, value in row["metrics"].items() if not any(time in name for time in _TIMES)},
+            {name: value for name, value in row["metrics"].items() if not any(time in name for time in OF_THE_MACHINE)},
         )
         for row in read_jsonl(run.metrics)
     ]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from dlgsum.data.rows import Split
     from dlgsum.models.encoding import SummaryTokenizer
     from dlgsum.models.loading import Checkpoint
-    from dlgsum.tracking.stream import Tracker
     from dlgsum.training.inference import SummaryGenerator
     from dlgsum.training.trainer import SummarizationTrainer
 
@@ -262,28 +259,3 @@ def build_trainer(
         train_dataset=train,
         eval_dataset=validation,
     )
-
-
-def build_trackers(config: Config, run: RunFolder) -> list[Tracker]:
-    """Open the mirrors that the configuration names, and join a W&B run that the user has open.
-
-    One that cannot be opened is left out, loudly.
-    """
-    opened = getattr(sys.modules.get("wandb"), "run", None) is not None
-    if config.wandb.mode == "disabled" and not opened:
-        return []
-    from dlgsum.tracking.trackers.wandb import WandbTracker
-
-    try:
-        return [
-            WandbTracker(
-                config.wandb,
-                run_id=run.id,
-                default_name=config.meta.experiment_name,
-                folder=run.path,
-                config=dataclasses.asdict(config),
-            )
-        ]
-    except Exception as error:  # W&B raises many kinds; none may stop a training run
-        logger.warning("W&B is left out of this run (%s); the local record is complete", error)
-        return []

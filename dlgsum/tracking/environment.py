@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dlgsum.core.log import masked
+from dlgsum.config.masking import hidden_line
+from dlgsum.core.masking import masked
 
 PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "datasets", "evaluate", "rouge-score", "sacrebleu",
@@ -33,7 +34,7 @@ def describe_environment() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(Path.cwd()),
-        "command": masked(" ".join(sys.argv)),
+        "command": masked(" ".join(hidden_line(part) for part in sys.argv)),
         "working_directory": str(Path.cwd()),
     }
 

@@ -6,12 +6,15 @@ import os
 import secrets
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from dlgsum.core.errors import UsageError, nearest
-from dlgsum.core.files import append_jsonl, read_json, write_json, write_text_atomic
+from dlgsum.core.files import dumps, read_json, write_json, write_text_atomic
+from dlgsum.core.log import event_row
+from dlgsum.core.masking import masked_values
+from dlgsum.core.streams import LineFile
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,16 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def alerts(self) -> Path:
+        """Every alert, sent or not."""
+        return self.path / "alerts.jsonl"
+
+    @property
+    def nan_reports(self) -> Path:
+        """Reports of steps that were not finite."""
+        return self.path / "nan_reports"
+
+    @property
     def checkpoints(self) -> Path:
         """Resumable checkpoints."""
         return self.path / "checkpoints"
@@ -81,9 +94,31 @@ class RunFolder:
         """The results, written last."""
         return self.path / "training_results.json"
 
-    def event(self, kind: str, **details: Any) -> None:
-        """Append an event, such as the start, an evaluation, a new best model or the end."""
-        append_jsonl(self.path / "events.jsonl", {"time": datetime.now(UTC).isoformat(), "event": kind, **details})
+    @property
+    def events(self) -> Path:
+        """What happened, for machines: rows of ``dlgsum.core.log.event_row``, those of the log among them."""
+        return self.path / "events.jsonl"
+
+    def event(self, kind: str, *, level: str = "info", message: str = "", **details: Any) -> None:
+        """Append an event, such as the start, an evaluation, a new best model or the end.
+
+        A disk that takes no more is warned about; it is no reason to stop.
+
+        Args:
+            kind: one word.
+            level: debug, info, warning, error or critical.
+            message: what happened, in words; made of the kind and the plain details when empty.
+            details: any names but "time" and "logger".
+        """
+        details = masked_values(details)
+        plain = {name: value for name, value in details.items() if isinstance(value, (str, int, float)) and value != ""}
+        said = [
+            f"{name} {value:.6g}" if isinstance(value, float) else f"{name} {value}" for name, value in plain.items()
+        ]
+        words = message or ", ".join([kind.replace("_", " "), *said])
+        file = LineFile(self.events)
+        file.write(dumps(event_row(kind, words, level=level, logger="dlgsum.run", **details)))
+        file.close()
 
     def status(self, status: str, **details: Any) -> None:
         """Record the state the run is in: running, completed, failed or interrupted."""

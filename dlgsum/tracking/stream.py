@@ -14,6 +14,9 @@ from dlgsum.core.files import append_jsonl, dumps, read_jsonl, write_text_atomic
 
 logger = logging.getLogger(__name__)
 
+OF_THE_MACHINE = ("throughput/", "host/", "gpu/", "/runtime")
+"""Parts of the names of metrics that are never the same twice: times, and what the machine was doing besides."""
+
 
 class Tracker(Protocol):
     """A mirror of the local record. It may fail; it must not stop training."""
@@ -77,6 +80,26 @@ class MetricStream:
             try:
                 tracker.log(step, metrics)
             except Exception as error:  # a mirror's failure is never ours
+                self._drop(tracker, error)
+
+    def alert(self, title: str, text: str, level: str) -> None:
+        """Pass an alert on to the mirrors that can tell somebody; one that cannot be passed on is logged."""
+        for tracker in list(self._trackers):
+            tell = getattr(tracker, "alert", None)
+            try:
+                if tell is not None:
+                    tell(title, text, level)
+            except Exception as error:  # it may still take metrics
+                logger.warning("%s did not take an alert (%s)", tracker.name, error)
+
+    def histogram(self, step: int, name: str, values: Any) -> None:
+        """Pass values on to the mirrors that show distributions; the local record has none."""
+        for tracker in list(self._trackers):
+            show = getattr(tracker, "histogram", None)
+            try:
+                if show is not None:
+                    show(step, name, values)
+            except Exception as error:
                 self._drop(tracker, error)
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:

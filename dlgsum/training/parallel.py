@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -96,6 +96,35 @@ def any_of(flag: bool) -> bool:
         votes = torch.tensor([int(flag)], dtype=torch.int32, device=_device())
         dist.all_reduce(votes, op=dist.ReduceOp.MAX)
         return bool(votes.item())
+
+
+def summed(values: Sequence[int]) -> list[int]:
+    """Return the sum of each value over all processes; all of them must ask.
+
+    Raises:
+        GroupBroken: another process is gone or silent.
+    """
+    if not dist.is_initialized():
+        return list(values)
+    with _in_words("lost one another"):
+        numbers = torch.tensor(values, dtype=torch.int64, device=_device())
+        dist.all_reduce(numbers)
+        return [int(value) for value in numbers.tolist()]
+
+
+def largest(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the largest of each value over the processes that have it; all of them must ask.
+
+    Raises:
+        GroupBroken: another process is gone or silent.
+    """
+    if not dist.is_initialized():
+        return dict(values)
+    all_values: list[Mapping[str, float]] = [{}] * dist.get_world_size()
+    with _in_words("lost one another"):
+        dist.all_gather_object(all_values, dict(values))
+    names = dict.fromkeys(name for each in all_values for name in each)
+    return {name: max(each[name] for each in all_values if name in each) for name in names}
 
 
 def barrier() -> None:

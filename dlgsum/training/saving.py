@@ -40,14 +40,14 @@ class CheckpointPlan:
         fingerprints: of data, tokenizer and configuration, for the manifest.
         texts: further files, name to content, such as the configuration.
         limit: checkpoints to keep; None: all.
-        gather: called by every process before the first one asks for the states.
+        gather: each called by every process before the first one asks for the states.
     """
 
     stateful: dict[str, Stateful] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     limit: int | None = None
-    gather: Callable[[], None] = lambda: None
+    gather: list[Callable[[], None]] = field(default_factory=list)
 
 
 def save(trainer: SummarizationTrainer, plan: CheckpointPlan) -> float:
@@ -60,7 +60,8 @@ def save(trainer: SummarizationTrainer, plan: CheckpointPlan) -> float:
     root, step = Path(str(trainer.args.output_dir)), trainer.state.global_step
     first = trainer.is_world_process_zero()
     token = parallel.broadcast(secrets.token_hex(4))
-    plan.gather()
+    for gather in plan.gather:
+        gather()
     folder, target = checkpoints.begin(root, step, token), root / f"checkpoint-{step}"
     with checkpoints.whole_or_absent(folder, target):
         trainer.save_parts(folder)

@@ -6,17 +6,21 @@ import dataclasses
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Replicate
+from torch.nn.utils import clip_grads_with_norm_
 from transformers import Seq2SeqTrainer
 
 from dlgsum.config.schema import Config
+from dlgsum.monitoring.probes.gradients import GradientNorms, GradientProbe
 from dlgsum.training import fsdp
 from dlgsum.training.inference import SummaryGenerator
+from dlgsum.training.this_step import ThisStep
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +33,12 @@ class SharingTrainer(Seq2SeqTrainer):
 
     Attributes:
         shared_out: whether each process holds only a part of the weights now.
+        gradient_norms: of the step at hand, before clipping.
     """
 
     generator: SummaryGenerator
+    this_step: ThisStep
+    gradient_norms: GradientNorms | None = None
 
     def __init__(self, *, config: Config, **named: Any) -> None:
         args = named["args"]
@@ -42,6 +49,11 @@ class SharingTrainer(Seq2SeqTrainer):
         elif config.distributed.engine == "fsdp":
             logger.warning("distributed.engine=fsdp: there is one process only, so that nothing is shared out")
         super().__init__(**named)
+
+    @cached_property
+    def gradients(self) -> GradientProbe:
+        """What measures the gradients; made when training has begun, as sharing a model out replaces its weights."""
+        return GradientProbe(self.generator.model)
 
     def weights(self) -> dict[str, Tensor] | None:
         """Gather the whole weights on the CPU of the first process; every process calls this.
@@ -91,10 +103,32 @@ class SharingTrainer(Seq2SeqTrainer):
         """Divide the gradients after each micro-batch; until a step's last one, each process would hold all of them."""
         yield
 
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
-        """Clip, and return the norm of the whole gradient: all processes must decide alike whether it is finite."""
-        norm = super()._clip_grad_norm(model)  # type: ignore[no-untyped-call]
-        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+    def measure_gradients(self) -> tuple[float, float]:
+        """Return the step's loss and the norm of its whole gradient, over all processes; every process calls this.
+
+        Both are brought to the host together, as waiting for a card is what costs. The norms of the single weights
+        stay on the device, in ``gradient_norms``. transformers would clip at once, and a gradient multiplied by a norm
+        of NaN says no more where the NaN came from.
+        """
+        self.accelerator.unscale_gradients()
+        self.gradient_norms = self.gradients.norms()
+        loss = self.this_step.local_loss()
+        if self.args.world_size > 1:
+            loss = self.accelerator.reduce(loss, reduction="mean")
+        both = torch.stack([loss, self.gradient_norms.total.to(loss.device, torch.float32)]).tolist()
+        return both[0], both[1]
+
+    def clip_gradients(self) -> None:
+        """Scale the gradients down to ``max_grad_norm``, where their norm is above it."""
+        assert self.gradient_norms is not None
+        total, limit = self.gradient_norms.total, self.args.max_grad_norm
+        if self.this_step.grad_norm < 0.99 * limit:
+            return  # the factor would be 1
+        parameters = [weight for weight in self.generator.model.parameters() if weight.grad is not None]
+        if self.shared_out:
+            mesh = next(weight.grad.device_mesh for weight in parameters if isinstance(weight.grad, DTensor))
+            total = DTensor.from_local(total, mesh, [Replicate()], run_check=False)
+        clip_grads_with_norm_(parameters, limit, total)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         """Write ``optimizer.pt`` and ``scheduler.pt``; every process calls this."""

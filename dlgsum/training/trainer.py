@@ -19,8 +19,10 @@ from transformers import PreTrainedModel, PrinterCallback, Seq2SeqTrainer, Seq2S
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import TrainingFailed, UsageError
 from dlgsum.data.batching import PlannedBatchSampler
+from dlgsum.data.collate import PLACES, Placed
 from dlgsum.data.encode import EncodedSplit
 from dlgsum.metrics.suite import MetricSuite, SuiteResult
+from dlgsum.training import parallel
 from dlgsum.training.fsdp import first_not_finite
 from dlgsum.training.hooks.stop import EvaluationStopped, StopCleanly
 from dlgsum.training.inference import SummaryGenerator
@@ -29,6 +31,7 @@ from dlgsum.training.micro_batches import MicroBatches
 from dlgsum.training.saving import CheckpointPlan, LossSoFar, save
 from dlgsum.training.sharing import SharingTrainer
 from dlgsum.training.skipped import SkippedSteps
+from dlgsum.training.this_step import ThisStep
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,10 @@ class SummarizationTrainer(SharingTrainer):
         checkpoint_plan: what is saved besides what transformers saves; the recipe adds to it.
         stop: decides when to stop early; None: never.
         on_event: told of what the run's record should hold, as (kind, details).
+        on_not_finite: called at each step whose loss or gradient is not finite, before anything is changed; returns
+            what was found out about the first of them, in words, or nothing.
+        this_step: what the step at hand is made of.
+        loading: surrounds the wait for the batches of a step.
     """
 
     def __init__(
@@ -86,6 +93,9 @@ class SummarizationTrainer(SharingTrainer):
         self.evaluation_batches = 0
         self.stop: StopCleanly | None = None
         self.on_event: Callable[..., None] = lambda kind, **details: None
+        self.on_not_finite: Callable[[], str] = lambda: ""
+        self.loading: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
+        self.this_step = ThisStep(args.device, keep_random_states=config.monitoring.nan_report)
         self.skipped = SkippedSteps()
         self.micro_batches = MicroBatches(self._told_out_of_memory)
         loss_so_far = LossSoFar(self)
@@ -93,8 +103,9 @@ class SummarizationTrainer(SharingTrainer):
         self.checkpoint_plan = CheckpointPlan(
             stateful={"loss": loss_so_far, "skipped_steps": self.skipped, "memory": self.micro_batches},
             limit=args.save_total_limit,
-            gather=loss_so_far.gather,
+            gather=[loss_so_far.gather],
         )
+        self.rows_seen = 0
         self.source_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
         self.target_tokens = torch.zeros((), dtype=torch.int64, device=args.device)
 
@@ -113,10 +124,11 @@ class SummarizationTrainer(SharingTrainer):
             world_size=self.args.world_size,
             rank=self.args.process_index,
         )
+        rows = Placed(split, self.generator.collator)
         loader: DataLoader[Any] = DataLoader(
-            split,
+            rows,
             batch_sampler=sampler,
-            collate_fn=self.data_collator,
+            collate_fn=rows.batch,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
         )
@@ -145,6 +157,8 @@ class SummarizationTrainer(SharingTrainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         """Do one forward and backward pass, and count real tokens on the device, without waiting for it."""
+        places = inputs.pop(PLACES, None)
+        self.this_step.enter(self.state.global_step, inputs, places, num_items_in_batch)
 
         def part(rows: dict[str, Any], last: bool) -> torch.Tensor:
             # Processes exchange gradients once a micro-batch, whatever number of parts each has to make of its rows.
@@ -160,37 +174,44 @@ class SummarizationTrainer(SharingTrainer):
             )
         self.source_tokens += inputs["attention_mask"].sum().to(self.source_tokens.device)
         self.target_tokens += inputs["labels"].ne(-100).sum().to(self.target_tokens.device)
+        self.rows_seen += len(inputs["labels"])
+        self.this_step.add_loss(loss)
         return loss
 
-    def _clip_grad_norm(self, model: nn.Module) -> Any:
+    def get_batch_samples(self, *arguments: Any, **named: Any) -> Any:
+        """Take the batches of a step from the loader."""
+        with self.loading():
+            return super().get_batch_samples(*arguments, **named)
+
+    def _clip_grad_norm(self, model: nn.Module) -> float:
         """Clip; a gradient that is not finite is dropped, so that the optimizer leaves the weights alone.
+
+        Returns:
+            The norm of the whole gradient before clipping.
 
         Raises:
             TrainingFailed: too many steps in a row were skipped.
         """
-        norm = super()._clip_grad_norm(model)
-        if norm is None or bool(torch.isfinite(torch.as_tensor(norm))):
-            self.skipped.in_a_row = 0
-            return norm
-        self.skipped.in_a_row += 1
-        # Under fp16 an overflow is routine: the loss scaler skips the step and halves its factor, which begins at
-        # 2^16. An overflow that outlasts all of these halvings is none.
-        routine = 20 if self.args.fp16 else 0
-        step = self.state.global_step + 1
-        if self.skipped.in_a_row > self.config.training.max_skipped_steps + routine:
-            times = f"after {self.skipped.in_a_row} steps in a row" if self.skipped.in_a_row > 1 else ""
-            raise TrainingFailed(
-                f"The gradient is not finite at step {step} {times}".rstrip() + "; the weights were not touched.",
-                "Likely causes: a learning rate that is too high (training.learning_rate), fp16 with a T5 model "
-                "(training.precision=bf16), a damaged checkpoint. The best model and the last checkpoint are whole.",
-            )
-        if not self.args.fp16:  # the loss scaler has seen it too, and must find gradients to skip
+        loss, norm = self.measure_gradients()
+        self.this_step.known(loss, norm, self._get_learning_rate())
+        if self.skipped.count(loss, norm, scaled=self.args.fp16):
+            self._skip(loss, norm)
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.clip_gradients()
+        elif not self.args.fp16 or math.isfinite(norm):
+            # Not where the loss scaler of fp16 has seen a gradient that is not finite: it must find gradients to skip.
             model.zero_grad()
-        if self.skipped.in_a_row > routine:
-            self.skipped.total += 1
-            logger.warning("step %d is skipped: the gradient is not finite (%s)", step, float(norm))
-            self.on_event("skipped_step", step=step, in_a_row=self.skipped.in_a_row, total=self.skipped.total)
         return norm
+
+    def _skip(self, loss: float, norm: float) -> None:
+        found = self.on_not_finite()
+        # The first process may be writing a large report, and must not be ended by the others.
+        parallel.barrier()
+        step, it = self.state.global_step + 1, self.skipped
+        what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
+        it.refuse_too_many(self.config.training.max_skipped_steps, step=step, what=what, found=found)
+        logger.warning("step %d is skipped: the %s is not finite (%s)", step, what, value)
+        self.on_event("skipped_step", step=step, in_a_row=it.in_a_row, total=it.total, loss=loss, grad_norm=norm)
 
     def _told_out_of_memory(self, parts: int, rows: int, reason: str) -> None:
         step = self.state.global_step + 1
@@ -199,7 +220,7 @@ class SummarizationTrainer(SharingTrainer):
             "out of memory at step %d (%s): %s with %d rows at a time, in %d parts, from now on; the effective batch "
             "stays as it is", step, reason, again, rows, parts,
         )  # fmt: skip
-        self.on_event("out_of_memory", step=step, rows=rows, parts=parts, reason=reason)
+        self.on_event("out_of_memory", step=step, rows=rows, parts=parts, reason=reason, again=again)
 
     def _finalize_training(self, *arguments: Any, **named: Any) -> Any:
         """End the training; the mean loss that is recorded is that of all processes."""

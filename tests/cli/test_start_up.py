@@ -25,7 +25,8 @@ finally:
     sys.stdout.flush()
     sys.stderr.write("HEAVY=" + ",".join(name for name in {HEAVY!r} if name in sys.modules))
 """
-SETTINGS = ("LEARNING_RATE", "BATCH_SIZE", "NUM_EPOCHS", "MODEL_NAME", "OUTPUT_DIR", "FORCE_COLOR", "CLICOLOR_FORCE")
+SETTINGS = ("LEARNING_RATE", "BATCH_SIZE", "NUM_EPOCHS", "MODEL_NAME", "OUTPUT_DIR", "FORCE_COLOR", "CLICOLOR_FORCE",
+            "SLACK_WEBHOOK_URL", "DISCORD_WEBHOOK_URL")  # fmt: skip
 
 
 def environment(**more: str) -> dict[str, str]:

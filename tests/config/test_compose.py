@@ -373,6 +373,8 @@ def test_general_model_name_is_another_name_of_the_checkpoint(empty_folder: Path
 
 # --- environment ---
 
+SLACK = "https://hooks.slack.com/services/T12345678/B12345678/abcdefghijklmnopqrstuvwx"
+DISCORD = "https://discord.com/api/webhooks/4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js"
 ENVIRONMENT = {
     "LEARNING_RATE": ("1e-4", "training.learning_rate", 1e-4),
     "BATCH_SIZE": ("8", "training.per_device_train_batch_size", 8),
@@ -382,6 +384,8 @@ ENVIRONMENT = {
     "WANDB_PROJECT": ("p", "wandb.project", "p"),
     "WANDB_ENTITY": ("team", "wandb.entity", "team"),
     "WANDB_MODE": ("offline", "wandb.mode", "offline"),
+    "SLACK_WEBHOOK_URL": (SLACK, "monitoring.alerts.slack_webhook_url", SLACK),
+    "DISCORD_WEBHOOK_URL": (DISCORD, "monitoring.alerts.discord_webhook_url", DISCORD),
     "DLGSUM__TRAINING__WEIGHT_DECAY": ("0.2", "training.weight_decay", 0.2),
     "DLGSUM__METRICS__WEIGHTS__ROUGEL": ("2", "metrics.weights.rougeL", 2.0),
     "DLGSUM__TRACKING__TAGS": ("[가, 나 다, '1']", "tracking.tags", ["가", "나 다", "1"]),

@@ -16,8 +16,10 @@ from dlgsum.core.optional import require
 @pytest.fixture
 def fresh_names():
     plugins.names.cache_clear()
+    plugins._others.cache_clear()
     yield
     plugins.names.cache_clear()
+    plugins._others.cache_clear()
 
 
 @pytest.mark.parametrize("seam", plugins.SEAMS)
@@ -57,6 +59,7 @@ def test_another_package_adds_a_plugin(tmp_path: Path, monkeypatch: pytest.Monke
     (info / "entry_points.txt").write_text("[dlgsum.scorers]\ntheirs = theirs:Theirs\n")
     assert "theirs" not in plugins.names("scorers")
     plugins.names.cache_clear()
+    plugins._others.cache_clear()
     monkeypatch.syspath_prepend(str(tmp_path))
     assert "theirs" in plugins.names("scorers") and "kiwi" in plugins.names("scorers")
     assert "theirs" not in plugins.names("families")

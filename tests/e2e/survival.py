@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from dlgsum.tracking.stream import OF_THE_MACHINE
 from tests.e2e.conftest import TINY
 
 FAULTS = Path(__file__).parent / "faults"
@@ -22,7 +23,6 @@ SETTINGS = [
     "training.dataloader_num_workers=1", "training.eval_strategy=steps", "training.eval_steps=3",
     "training.logging_steps=5", "training.learning_rate=2e-3", "monitoring.samples=0",
 ]  # fmt: skip
-_TIMES = ("throughput/", "runtime", "per_second")
 
 
 def start(folder: Path, *arguments: str, fault: dict[str, Any] | None = None, **environment: str) -> Any:
@@ -61,7 +61,10 @@ def record(folder: Path) -> tuple[Any, dict[str, str]]:
     run = run_of(folder)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     metrics = [
-        (row["step"], {name: value for name, value in row["metrics"].items() if not any(t in name for t in _TIMES)})
+        (
+            row["step"],
+            {name: value for name, value in row["metrics"].items() if not any(t in name for t in OF_THE_MACHINE)},
+        )
         for row in rows
     ]
     weights = {

@@ -18,6 +18,7 @@ from dlgsum import DialogueSummarizationTrainer
 from dlgsum.core.errors import DataError, Interrupted, UsageError
 from dlgsum.recipes.limits import Limits
 from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.stream import OF_THE_MACHINE
 
 Make = Callable[..., Any]
 # Checkpoints at steps that are no steps of the log, and in the middle of epochs.
@@ -48,9 +49,11 @@ class Send(TrainerCallback):
 def record(run: Path) -> tuple[Any, dict[str, str]]:
     """Return the metrics without times, and the hashes of all weights."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    times = ("throughput/", "runtime", "per_second")
     metrics = [
-        (row["step"], {name: value for name, value in row["metrics"].items() if not any(t in name for t in times)})
+        (
+            row["step"],
+            {name: value for name, value in row["metrics"].items() if not any(t in name for t in OF_THE_MACHINE)},
+        )
         for row in rows
     ]
     weights = {

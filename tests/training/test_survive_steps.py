@@ -175,7 +175,7 @@ def test_parts_that_fit_are_known_after_a_resume(tiny: Make, monkeypatch: pytest
 
 
 def test_an_evaluation_that_runs_out_of_memory_is_done_in_halves(
-    tiny: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = tiny()
     split = trainer.prepare_data()["validation"]
@@ -193,6 +193,6 @@ def test_an_evaluation_that_runs_out_of_memory_is_done_in_halves(
     small = generator.run(split, batch_size=6)
     assert small.texts == usual.texts and small.loss == pytest.approx(usual.loss, rel=1e-5)
     assert sizes == [6, 3, 2, 1, 3, 2, 1]
-    assert "done in halves" in capsys.readouterr().err
+    assert "done in halves" in caplog.text
     with pytest.raises(torch.OutOfMemoryError):
         generator.run(split, batch_size=6, in_halves=False)

@@ -115,7 +115,7 @@ def test_every_metric_reaches_the_file_once_a_step_under_public_names(tiny: Make
     names = {name for row in rows for name in row["metrics"]}
     expected = {"rouge1_f1", "rouge2_f1", "rougeL_f1", "rouge_combined_f1", "loss"}
     assert {f"eval/{name}" for name in expected} <= names
-    assert {"train/loss", "train/grad_norm", "train/learning_rate", "throughput/tokens_per_second"} <= names
+    assert {"train/loss", "train/grad_norm", "train/learning_rate", "throughput/tokens_per_sec"} <= names
     train_steps = [row["step"] for row in rows if "train/grad_norm" in row["metrics"]]
     assert len(train_steps) == len(set(train_steps)) == 12
 

@@ -54,7 +54,7 @@ def main(arguments: Sequence[str], app: typer.Typer) -> None:
             sys.exit(2)
         lines = _lines(arguments, app)
     except Exception as error:
-        from dlgsum.core.log import masked
+        from dlgsum.core.masking import masked
 
         if "--debug" in arguments:
             sys.stderr.write(masked(traceback.format_exc()))

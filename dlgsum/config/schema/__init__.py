@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from pydantic.dataclasses import dataclass
 
+from dlgsum.config.schema.alerts import Alerts
 from dlgsum.config.schema.data import Columns, Data
+from dlgsum.config.schema.detectors import Detectors
 from dlgsum.config.schema.generation import Generation
 from dlgsum.config.schema.metrics import Metrics, Weights
 from dlgsum.config.schema.model import Mini, Model, Tokenizer
+from dlgsum.config.schema.monitoring import Monitoring
 from dlgsum.config.schema.options import RULES, nested
-from dlgsum.config.schema.run import Distributed, General, Meta, Monitoring, Tracking, Wandb
+from dlgsum.config.schema.run import Distributed, General, Meta, Tracking, Wandb
 from dlgsum.config.schema.training import Training
 
 __all__ = [
-    "Columns", "Config", "Data", "Distributed", "General", "Generation", "Meta", "Metrics", "Mini", "Model",
-    "Monitoring", "Tokenizer", "Tracking", "Training", "Wandb", "Weights", "defaults", "key_names",
+    "Alerts", "Columns", "Config", "Data", "Detectors", "Distributed", "General", "Generation", "Meta", "Metrics",
+    "Mini", "Model", "Monitoring", "Tokenizer", "Tracking", "Training", "Wandb", "Weights", "defaults", "is_key",
+    "key_names",
 ]  # fmt: skip
 
 
@@ -43,6 +47,14 @@ class Config:
 def defaults() -> dict[str, Any]:
     """Return the default configuration as plain nested dictionaries."""
     return dataclasses.asdict(Config())
+
+
+def is_key(key: str, names: Collection[str]) -> bool:
+    """Say whether a dotted name is one of ``names``, or lies in a setting that takes names of the user's own."""
+    return key in names or any(key.startswith(f"{name}.") for name in _OPEN)
+
+
+_OPEN = ("monitoring.detectors.extra",)  # what detectors of other packages are called, and their options
 
 
 def key_names(tree: dict[str, Any] | None = None, prefix: str = "") -> Iterator[str]:

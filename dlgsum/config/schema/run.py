@@ -29,22 +29,13 @@ class General:
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)
-class Monitoring:
-    """What is watched and shown while training."""
-
-    samples: int = option(1, "Dialogues shown with prediction and reference after each evaluation.", ge=0, le=50)
-    progress: Literal["auto", "bar", "lines", "off"] = option(
-        "auto", "auto: bars on a terminal, plain lines elsewhere."
-    )
-
-
-@dataclass(frozen=True, kw_only=True, config=RULES)
 class Tracking:
     """What is kept of a run."""
 
     tags: list[str] = option([], "Words to find the run by.")
     notes: str = option("", "Free text kept with the run.")
     save_predictions: bool = option(True, "Write the validation predictions of each evaluation to predictions/.")
+    tensorboard: bool = option(False, "Write metrics and histograms for TensorBoard too, to tensorboard/ of the run.")
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)

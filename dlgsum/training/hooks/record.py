@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -15,7 +15,7 @@ from dlgsum.tracking.stream import MetricStream
 if TYPE_CHECKING:
     from dlgsum.training.trainer import Evaluation, SummarizationTrainer
 
-# The rates at the end divide all steps of a run by the time of its last part; throughput/* says it right.
+# The rates at the end divide all steps of a run by the time of its last part; throughput/ says it right.
 _NOT_METRICS = {"epoch", "step", "total_flos", "train_samples_per_second", "train_steps_per_second"}
 
 
@@ -23,19 +23,24 @@ class Record(TrainerCallback):
     """Write metrics and predictions as they come; only the first process writes."""
 
     def __init__(
-        self, trainer: SummarizationTrainer, stream: MetricStream, run: RunFolder, *, predictions: bool
+        self,
+        trainer: SummarizationTrainer,
+        stream: MetricStream,
+        run: RunFolder,
+        *,
+        predictions: bool,
+        measured: Callable[[], dict[str, float]],
     ) -> None:
         self._trainer = trainer
         self._stream = stream
         self._run = run
         self._predictions = predictions
-        self._mark = (time.perf_counter(), 0, 0)
+        self._measured = measured
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Start the clock of the throughput."""
-        self._mark = (time.perf_counter(), state.global_step, self._tokens())
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Record what was measured at a step whose loss is not recorded."""
+        if state.is_world_process_zero and not control.should_log:
+            self._stream.log(state.global_step, state.epoch, self._measured())
 
     def on_log(
         self,
@@ -45,34 +50,25 @@ class Record(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Record the metrics of a step under their public names, training steps with their throughput."""
+        """Record the metrics of a step under their public names, together with what was measured at it."""
         if not state.is_world_process_zero or not logs:
             return
         metrics = {public_name(name): value for name, value in logs.items() if name not in _NOT_METRICS}
-        if "loss" in logs:
-            now, tokens = time.perf_counter(), self._tokens()
-            then, step, seen = self._mark
-            if now > then and state.global_step > step:
-                metrics["throughput/tokens_per_second"] = (tokens - seen) / (now - then)
-                metrics["throughput/steps_per_second"] = (state.global_step - step) / (now - then)
-            self._mark = (now, state.global_step, tokens)
-        self._stream.log(state.global_step, state.epoch, metrics)
+        self._stream.log(state.global_step, state.epoch, metrics | self._measured())
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write the predictions of an evaluation, and keep its time out of the throughput."""
-        self._mark = (time.perf_counter(), state.global_step, self._tokens())
+        """Write the predictions of an evaluation."""
         evaluation = self._trainer.last_evaluation
         if not state.is_world_process_zero or evaluation is None or not self._predictions:
             return
         path = self._run.predictions / f"{evaluation.prefix}-step-{state.global_step}.jsonl"
         write_text_atomic(path, "".join(dumps(row) + "\n" for row in prediction_rows(evaluation)))
 
-    def _tokens(self) -> int:
-        return int(self._trainer.source_tokens + self._trainer.target_tokens)
-
 
 def public_name(name: str) -> str:
     """Return the public name of a metric: ``eval_loss`` is ``eval/loss``, ``loss`` is ``train/loss``."""
+    if name == "train_loss":  # of the whole run, told at its end; train/loss of the last steps has been told by then
+        return "train/mean_loss"
     for prefix in ("eval", "test", "train"):
         if name.startswith(f"{prefix}_"):
             return f"{prefix}/{name[len(prefix) + 1 :]}"

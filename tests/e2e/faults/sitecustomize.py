@@ -1,6 +1,7 @@
 """Faults for real processes: with this folder on PYTHONPATH, the variable FAULT makes a training go wrong.
 
 FAULT is JSON: {"where": "step" | "save" | "evaluate", "at": optimizer step, "do": what, "rank": 0, "once": path}.
+At a step: "nan" spoils a gradient, "bad_weight" a weight for good, "spike" makes loss and gradient jump for one step.
 With "once" the fault happens in one process only, however often it is started. The product knows nothing of this.
 """
 
@@ -78,6 +79,14 @@ def _patch(module: Any, fault: dict[str, Any]) -> None:
                 return step(self, model, inputs, count)
             finally:
                 module.Seq2SeqTrainer.training_step = inner
+        if fault["do"] == "bad_weight" and _due(fault, "step", number):  # as a flipped bit would leave it
+            self.generator.model.model.decoder.layers[0].fc1.weight.data[3, 5] = float("nan")
+        if fault["do"] == "spike" and _due(fault, "step", number):
+            shared = self.generator.model.model.shared.weight
+            shared.data.mul_(16)
+            loss = step(self, model, inputs, count)
+            shared.data.div_(16)
+            return loss
         loss = step(self, model, inputs, count)
         if fault["do"] == "nan":
             if _due(fault, "step", number) or (fault["where"] == "steps" and number >= fault["at"]):

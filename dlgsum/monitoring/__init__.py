@@ -1,0 +1,1 @@
+"""What is watched while training: probes measure, detectors judge, alerts tell."""

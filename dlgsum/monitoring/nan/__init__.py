@@ -1,0 +1,1 @@
+"""The report about the first step whose loss or gradient is not finite."""

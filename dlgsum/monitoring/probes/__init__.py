@@ -1,0 +1,1 @@
+"""What is measured besides the loss: gradients by layer, throughput, memory."""

@@ -1,0 +1,106 @@
+"""A training job from its first second to its last: who holds the folder, what is written down, who is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from dlgsum.config.schema import Config
+from dlgsum.core.files import write_json
+from dlgsum.core.log import logging_to, route_transformers
+from dlgsum.monitoring.alerts import Alerts
+from dlgsum.recipes import announce
+from dlgsum.recipes.failures import record_failure, status_of
+from dlgsum.recipes.processes import Group
+from dlgsum.recipes.result import TrainingResult
+from dlgsum.tracking.run import RunFolder
+
+if TYPE_CHECKING:
+    from dlgsum.recipes.hooks import Hooks
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One run in this process.
+
+    Attributes:
+        reasons: why the model, the data and so on were chosen.
+        hooks: the callbacks, once there are any.
+    """
+
+    run: RunFolder
+    group: Group
+    config: Config
+    reasons: dict[str, str]
+    alerts: Alerts
+    hooks: Callable[[], Hooks | None]
+
+    def do(self, work: Callable[[], TrainingResult]) -> TrainingResult:
+        """Do the work and hold the run folder meanwhile; the first process writes down and tells how it goes.
+
+        Raises:
+            BaseException: whatever the work raises.
+        """
+        run, first, monitoring = self.run, self.group.first, self.config.monitoring
+        log = logging_to(
+            self.group.log(run),
+            events=run.events if first else None,
+            level=monitoring.log_level,
+            console_level=monitoring.console_level,
+        )
+        with self.group.folder_held(run), log:
+            route_transformers()
+            summary: dict[str, Any] = {}
+            failed = True
+            try:
+                result = self._written_down(work) if first else work()
+                summary, failed = {f"best/{name}": value for name, value in result.best_metrics.items()}, False
+                return result
+            except BaseException as error:
+                summary = {"status": status_of(error)}
+                raise
+            finally:
+                self._close(summary, failed=failed)
+
+    def _written_down(self, work: Callable[[], TrainingResult]) -> TrainingResult:
+        run, since = self.run, time.monotonic()
+        run.status("running")
+        run.event("start", reasons=self.reasons, processes=self.group.size)
+        try:
+            result = work()
+            write_json(run.results, dataclasses.asdict(result))
+            run.status("completed")
+            run.event("end", status="completed", seconds=result.seconds)
+        except BaseException as error:
+            # Whoever watches over several processes may start them again: how the run ended is not known here.
+            record_failure(run, error, final=not self.group.supervised)
+            if not self.group.supervised:
+                self._tell_failure(error, time.monotonic() - since)
+            raise
+        hooks = self.hooks()
+        announce.completed(self.alerts, run, result, hooks.watch.episodes if hooks else {})
+        return result
+
+    def _tell_failure(self, error: BaseException, seconds: float) -> None:
+        hooks = self.hooks()
+        announce.ended(
+            self.alerts,
+            self.run,
+            error,
+            seconds=seconds,
+            step=hooks.trainer.state.global_step if hooks else None,
+            best=hooks.keep_best.best_metrics if hooks else None,
+            processes=self.group.size,
+        )
+
+    def _close(self, summary: dict[str, Any], *, failed: bool) -> None:
+        hooks = self.hooks()
+        if hooks is not None:
+            hooks.progress.close()
+        with suppress(KeyboardInterrupt):  # whoever is tired of waiting for messages has a finished run all the same
+            self.alerts.close()
+        if hooks is not None:  # last, as trackers pass alerts on too
+            hooks.stream.finish(summary, failed=failed)

@@ -1,0 +1,138 @@
+"""Which run is to be watched, with which settings, and whether its process still lives."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import psutil
+
+from dlgsum.config.compose import compose
+from dlgsum.config.request import Request
+from dlgsum.config.schema import Config
+from dlgsum.core.errors import ConfigError, UsageError
+from dlgsum.recipes.announce import source_of
+from dlgsum.recipes.resume import find_folder
+from dlgsum.recipes.watch_files import read_object
+from dlgsum.recipes.watch_state import whole
+from dlgsum.tracking.progress import NAME
+from dlgsum.tracking.run import RunFolder, list_runs
+
+if TYPE_CHECKING:
+    from dlgsum.monitoring.alerts import Alerts
+
+logger = logging.getLogger(__name__)
+
+_ALERT_VARIABLES = ("DLGSUM__MONITORING__ALERTS__", "SLACK_WEBHOOK_URL", "DISCORD_WEBHOOK_URL")
+
+
+def find(name: str, request: Request) -> RunFolder:
+    """Return the run that ``name`` means; ``latest`` is the newest that runs, else the newest.
+
+    A run whose process is gone from this machine does not run, whatever its status says.
+
+    Raises:
+        UsageError: no run fits.
+    """
+    run = find_folder(name, request)
+    if name != "latest":
+        return run
+    return next((it for it in reversed(list_runs(run.path.parent.parent)) if _runs(it)), run)
+
+
+def wait_for(request: Request, *, poll: float = 1.0) -> RunFolder:
+    """Return the newest run that runs, as soon as there is one.
+
+    Raises:
+        ConfigError: a setting that says where the runs are is wrong.
+    """
+    while True:
+        try:
+            run = find("latest", request)
+        except ConfigError:
+            raise
+        except UsageError:
+            run = None
+        if run is not None and _runs(run):
+            return run
+        time.sleep(poll)
+
+
+def read_config(run: RunFolder, request: Request) -> Config:
+    """Return the configuration of a run, with what is said now about alerts, by variables and overrides, on top.
+
+    One that cannot be read is replaced by the defaults, with a warning: what a run reports can be shown without it.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    environ = {key: value for key, value in request.environ.items() if key.startswith(_ALERT_VARIABLES)}
+    now = dataclasses.replace(request, environ=environ)
+    try:
+        return compose(dataclasses.replace(now, base=run.config)).config
+    except (ConfigError, OSError) as error:
+        config = compose(now).config  # where the overrides are at fault, this says so
+        logger.warning("the configuration of %s cannot be read, the defaults take its place: %s", run.id, error)
+        return config
+
+
+def open_alerts(run: RunFolder, config: Config, *, recorded: bool = True) -> Alerts:
+    """Return who is told of a run's silence: those that its configuration and the environment name.
+
+    Args:
+        recorded: whether alerts are also written to the run's ``alerts.jsonl``.
+    """
+    from dlgsum.monitoring.alerts import Alerts
+
+    record = run.alerts if recorded else None
+    return Alerts(config.monitoring.alerts, record=record, source=source_of(config, run))
+
+
+class Holder:
+    """The process that holds a run folder, as far as it can be asked for from this machine.
+
+    The supervisor of several processes holds it while it starts them again. A number that the system has given to
+    another process before the first look is taken for the run's; then only silence tells.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self._path = run.path
+        self._process: psutil.Process | None = None
+        self._beyond_sight = 0
+
+    def gone(self, pid: int | None, *, changed: bool = False) -> bool:
+        """Say whether the process is certainly not there; no where nobody can tell.
+
+        Args:
+            pid: the process that ``status.json`` names; ``lock.json`` comes first.
+            changed: whether the run has just reported. A run that reports again and again without a process is in
+                a container of its own, and cannot be asked for from here.
+        """
+        held = read_object(self._path / "lock.json") or {}
+        progress = read_object(self._path / NAME) or {}
+        pid = whole(held.get("pid")) or pid
+        host = held.get("host") or (progress.get("host") if progress.get("pid") == pid else None)
+        if pid is None or pid <= 0 or host != socket.gethostname():
+            return False
+        gone = not self._lives(pid)
+        self._beyond_sight += gone and changed
+        return gone and self._beyond_sight < 3
+
+    def _lives(self, pid: int) -> bool:
+        try:
+            if self._process is None or self._process.pid != pid:
+                self._process = psutil.Process(pid)
+            return bool(self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:
+            return False
+        except (psutil.Error, OverflowError):
+            return True  # there, but of somebody else
+
+
+def _runs(run: RunFolder) -> bool:
+    if run.state != "running":
+        return False
+    return not Holder(run).gone(whole((read_object(run.path / "status.json") or {}).get("pid")))
