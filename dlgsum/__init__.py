@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dlgsum.core.logger import Logger
     from dlgsum.recipes.config_dict import ConfigManager
+    from dlgsum.recipes.create import create_trainer
     from dlgsum.recipes.gpu_check import check_gpu_compatibility
     from dlgsum.recipes.optimal import find_optimal_batch_size
-    from dlgsum.recipes.train import DialogueSummarizationTrainer, TrainingResult, create_trainer
+    from dlgsum.recipes.result import TrainingResult
+    from dlgsum.recipes.train import DialogueSummarizationTrainer
     from dlgsum.tracking.notebook import NotebookLogger
 
 __version__ = "0.1.0"
@@ -24,9 +26,9 @@ _HOMES = {
     "DialogueSummarizationTrainer": "dlgsum.recipes.train",
     "Logger": "dlgsum.core.logger",
     "NotebookLogger": "dlgsum.tracking.notebook",
-    "TrainingResult": "dlgsum.recipes.train",
+    "TrainingResult": "dlgsum.recipes.result",
     "check_gpu_compatibility": "dlgsum.recipes.gpu_check",
-    "create_trainer": "dlgsum.recipes.train",
+    "create_trainer": "dlgsum.recipes.create",
     "find_optimal_batch_size": "dlgsum.recipes.optimal",
 }
 

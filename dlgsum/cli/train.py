@@ -26,8 +26,8 @@ from dlgsum.core.world import current_world
 
 if TYPE_CHECKING:
     from dlgsum.recipes.limits import Limits
+    from dlgsum.recipes.result import TrainingResult
     from dlgsum.recipes.settle import Settled
-    from dlgsum.recipes.train import TrainingResult
 
 
 Processes = Annotated[

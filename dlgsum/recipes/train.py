@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlgsum.config.compose import to_yaml
-from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import UsageError
 from dlgsum.core.signals import signals_as_wish
 from dlgsum.data.sources import Splits, resolve_files
 from dlgsum.monitoring.alerts import Alert, Alerts
 from dlgsum.recipes import announce, continuing, introduction, mirrors, schedule, wiring
-from dlgsum.recipes.config_dict import open_sweep_overrides, request_for
+from dlgsum.recipes.config_dict import request_for
 from dlgsum.recipes.failures import interruption
 from dlgsum.recipes.limits import Limits
 from dlgsum.recipes.prepare import Prepared, load_generator, prepare
@@ -338,31 +337,3 @@ class DialogueSummarizationTrainer:
         resumed_at = self._checkpoint.step if self._checkpoint else begun
         self._hooks = attach(trainer, config, run, writer, self.alerts, resumed_at=resumed_at)
         self._trainer = trainer
-
-
-def create_trainer(
-    config: str | Path | Config | Mapping[str, Any] | None = None, *overrides: str, sweep_mode: bool = False
-) -> DialogueSummarizationTrainer:
-    """Return a trainer for a YAML file, plain settings, or the defaults.
-
-    Args:
-        config: a YAML file (merged over the defaults like ``--config``), nested settings, or None.
-        overrides: as on the command line, such as ``"training.learning_rate=3e-5"``.
-        sweep_mode: take the parameters of the W&B run that is open over everything else.
-
-    Raises:
-        ConfigError: the settings are wrong; every problem is reported.
-    """
-    if isinstance(config, Config):
-        if overrides or sweep_mode:
-            raise UsageError("overrides and sweep_mode do not go with a finished Config", "Give a file or a mapping.")
-        return DialogueSummarizationTrainer(config)
-    lines = [*overrides, *(open_sweep_overrides() if sweep_mode else ())]
-    if isinstance(config, (str, Path)):
-        request = Request(overrides=lines, file=Path(config))
-    else:
-        request = request_for(config or {}, *lines)
-    return DialogueSummarizationTrainer(settled=settle(request))
-
-
-__all__ = ["DialogueSummarizationTrainer", "TrainingResult", "create_trainer"]

@@ -107,6 +107,7 @@ def test_an_output_folder_that_cannot_be_made_is_told(dlgsum: Dlgsum, tmp_path: 
     assert done.returncode == 4 and "file" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_wandb_failure_does_not_stop_training(dlgsum: Dlgsum, tmp_path: Path) -> None:
     done = dlgsum(
         "train", *TINY, "data=sample", "data.max_train_samples=8", "data.max_eval_samples=2", "training.max_steps=1",

@@ -52,6 +52,7 @@ def test_two_processes_learn_what_one_does(pair: Path, tmp_path: Path) -> None:
     assert manifest["world_size"] == 2 and {"rng_state_0.pth", "rng_state_1.pth"} <= set(manifest["files"])
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_costs_nothing(pair: Path, tmp_path: Path) -> None:
     fault = {"where": "step", "at": 14, "do": "exit", "rank": 1, "once": str(tmp_path / "once")}
     code, _, err = finish(start(tmp_path, "train", *SETTINGS, "--nproc", "2", fault=fault))

@@ -50,6 +50,7 @@ def test_json(tmp_path: Path, dlgsum: Dlgsum, data: list[str]) -> None:
     assert 0 < told["seconds"]["least"] < told["seconds"]["most"] and told["estimate"]["disk"] > 0
 
 
+@pytest.mark.slow
 def test_batches_filled_by_tokens_are_tried_at_their_widest_too(
     tmp_path: Path, dlgsum: Dlgsum, data: list[str]
 ) -> None:
@@ -64,6 +65,7 @@ def test_batches_filled_by_tokens_are_tried_at_their_widest_too(
     assert int(widest.split(": ")[1].split()[0]) > int(longest.split(": ")[1].split()[0])
 
 
+@pytest.mark.slow
 def test_a_validation_set_that_was_trained_on_stops_it(tmp_path: Path, dlgsum: Dlgsum, data: list[str]) -> None:
     same = [*data[:2], "data.validation=train.csv"]
     done = dlgsum("train", *TINY, *same, "--dry-run", cwd=tmp_path)
@@ -82,6 +84,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, dlgsum: Dlgsum, data: l
     assert "file/x" in done.stderr and "general.output_dir=DIR" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_scorer_that_cannot_read_korean_is_said(tmp_path: Path, dlgsum: Dlgsum, data: list[str]) -> None:
     lines = [f'r_{i},"#Person1#: {i}시에 봐요.\n#Person2#: 네.",두 사람이 만나기로 한다.,약속\n' for i in range(48)]
     (tmp_path / "train.csv").write_text(HEADER + "".join(lines[:40]), encoding="utf-8")
@@ -137,6 +140,7 @@ def test_doctor(tmp_path: Path, dlgsum: Dlgsum, index: str) -> None:
     assert list(tmp_path.iterdir()) == [], "nothing is left behind"
 
 
+@pytest.mark.slow
 def test_doctor_on_a_machine_that_cannot(tmp_path: Path, dlgsum: Dlgsum) -> None:
     done = dlgsum(
         "doctor", cwd=tmp_path, OUTPUT_DIR="/proc/nowhere", BATCH_SIZE="x", PIP_INDEX_URL="http://127.0.0.1:9/"

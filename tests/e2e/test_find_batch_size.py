@@ -254,6 +254,7 @@ def test_nothing_is_left_when_it_is_stopped(tmp_path: Path, number: signal.Signa
     assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.slow
 def test_training_with_auto(tmp_path: Path, dlgsum: Dlgsum):
     sizes = ["training.per_device_train_batch_size=auto", "training.per_device_eval_batch_size=auto"]
     rest = ["general.device=cpu", "training.max_steps=2", "data.max_train_samples=16", "data.max_eval_samples=4"]

@@ -134,6 +134,7 @@ def test_either_engine_and_any_number_of_processes_can_go_on(shared: Path, tmp_p
         assert one == pytest.approx(other, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_shared_out_is_said_at_once(tmp_path: Path) -> None:
     code, _, err = finish(start(tmp_path, "train", *SETTINGS, *FSDP, "training.optim=adafactor"))
     assert code == 2 and "training.optim=adafactor needs whole weights" in err and "started again" not in err, err

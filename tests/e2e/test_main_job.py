@@ -59,7 +59,10 @@ def test_a_saved_configuration_reruns_from_it_alone(workplace: Path, dlgsum: Dlg
     assert {**again, "runtime": 0} == {**first, "runtime": 0}
 
 
-@pytest.mark.parametrize("name", ["latest", "best", "prefix", "id", "run folder", "model folder"])
+LESS_USUAL = [pytest.param(name, marks=pytest.mark.slow) for name in ("best", "prefix", "id", "run folder")]
+
+
+@pytest.mark.parametrize("name", ["latest", "model folder", *LESS_USUAL])
 def test_a_model_is_found_by_every_name(workplace: Path, dlgsum: Dlgsum, name: str) -> None:
     run = run_folder(workplace)
     given = {

@@ -64,7 +64,14 @@ def test_killed_in_a_step(straight: Path, killed: Path, tmp_path: Path) -> None:
     assert results[0]["best_metrics"] == results[1]["best_metrics"]
 
 
-_LONGER = ("killed in an evaluation", "SIGUSR1 in mid-save", "a crash", "SIGTERM in a step", "disk full in mid-save")
+_LONGER = (
+    "killed in an evaluation",
+    "SIGUSR1 in mid-save",
+    "a crash",
+    "SIGTERM in a step",
+    "disk full in mid-save",
+    "SIGINT in an evaluation",
+)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +182,7 @@ def test_the_time_limit_saves_in_time(straight: Path, tmp_path: Path) -> None:
     assert record(tmp_path) == record(straight)
 
 
+@pytest.mark.slow
 def test_verify_proves_it_and_leaves_nothing(killed: Path) -> None:
     before = sorted(killed.rglob("*"))
     code, out, err = finish(start(killed, "resume", "latest", "--verify", "--json"))

@@ -92,6 +92,7 @@ def test_a_final_failure_is_not_tried_again(run: RunFolder) -> None:
     assert relaunches(run) == []
 
 
+@pytest.mark.slow
 def test_a_hang_is_found_and_cured(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
     (run.path / "progress.json").write_text('{"attempt": 1, "beat": 99}')  # left by an earlier command
     outcome = job(run, "hang", hang_timeout=3)

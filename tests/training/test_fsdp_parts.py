@@ -86,6 +86,7 @@ print("as it should be")
     assert run_pair(MODELS + code) == [(0, "as it should be\n")] * 2
 
 
+@pytest.mark.slow
 def test_the_state_of_each_optimizer_survives_bit_for_bit() -> None:
     code = """
 from transformers import Seq2SeqTrainingArguments, Trainer

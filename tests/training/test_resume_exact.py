@@ -32,6 +32,7 @@ VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "three best": {"training": {"keep_best": 3, "early_stopping_patience": 9}, "metrics": {"best": "loss"}},
     "smoothing": {"training": {"label_smoothing_factor": 0.1}},
 }
+LONG = ("lengths", "random", "smoothing")  # what they try, the others try too
 
 
 class Send(TrainerCallback):
@@ -74,7 +75,9 @@ def with_steps(variant: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {**variant, "training": {**STEPS, **variant.get("training", {})}}
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in VARIANTS]
+)
 def test_a_signal_then_resume_equals_the_straight_run(tiny: Make, name: str) -> None:
     settings = with_steps(VARIANTS[name])
     straight = tiny(**settings)
