@@ -97,14 +97,6 @@ def show_check(check: Check) -> None:
     messages().print(Text.assemble((f"{check.status:<8}", style), text))
 
 
-def duration(seconds: float) -> str:
-    """Return a time as people say it: 45 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def seconds(text: str) -> float:
     """Return the seconds of a time such as 90, 90s, 45m, 2h, 1h30m or 01:30:00.
 

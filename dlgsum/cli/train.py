@@ -13,7 +13,6 @@ from dlgsum.cli.output import (
     ConfigFile,
     Debug,
     Overrides,
-    duration,
     print_json,
     print_table,
     request,
@@ -22,6 +21,7 @@ from dlgsum.cli.output import (
 )
 from dlgsum.core.console import messages, results
 from dlgsum.core.errors import UsageError
+from dlgsum.core.text import duration, plural
 from dlgsum.core.world import current_world
 
 if TYPE_CHECKING:
@@ -103,7 +103,6 @@ def limits(time_limit: str | None, *, force: bool = False) -> Limits:
 
 
 def _dry_run(settled: Settled, as_json: bool) -> None:
-    from dlgsum.core.text import plural
     from dlgsum.recipes import dry_run as recipe
     from dlgsum.recipes.data_report import show_report
 

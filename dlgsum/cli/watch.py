@@ -110,6 +110,7 @@ def _watch(
 ) -> RunState:
     from dlgsum.recipes import watch_find
     from dlgsum.recipes.watch import Watcher
+    from dlgsum.recipes.watch_state import ENDED
 
     timeout, start_timeout = limits
     folder = _wait(asked) if wait else watch_find.find(run, asked)
@@ -118,8 +119,11 @@ def _watch(
         state = Watcher(folder, config, timeout=timeout, start_timeout=start_timeout, grace=0.0).look()
         _show_once(state, as_json)
         return state
-    if not config.monitoring.alerts.addresses:
-        messages().print("Nobody is told when the run falls silent: monitoring.alerts.urls is empty.")
+    if not config.monitoring.alerts.addresses and folder.state not in ENDED:
+        messages().print(
+            "Nobody is told when the run falls silent: set SLACK_WEBHOOK_URL, DISCORD_WEBHOOK_URL or "
+            "monitoring.alerts.urls."
+        )
 
     def open_alerts(recorded: bool) -> Alerts:
         return watch_find.open_alerts(folder, config, recorded=recorded)

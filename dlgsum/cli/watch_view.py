@@ -17,8 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dlgsum.cli.output import duration
 from dlgsum.core.files import dumps
+from dlgsum.core.text import duration
 
 if TYPE_CHECKING:
     from dlgsum.recipes.watch_state import Evaluation, Note, RunState

@@ -13,6 +13,9 @@ from dlgsum.config.schema.options import MASK, is_secret
 from dlgsum.core.files import dumps
 from dlgsum.core.masking import masked
 
+# Of addresses of other schemes any part may be the secret; the credentials of these are masked wherever they are.
+_ADDRESS = re.compile(r"(\b(?!(?:https?|s3|gs|hf|file|sqlite|postgresql)://)\w+://).+", re.IGNORECASE | re.DOTALL)
+
 
 @cache
 def secret_keys() -> frozenset[str]:
@@ -45,9 +48,13 @@ def hidden(key: str, value: Any) -> Any:
 
 
 def hidden_line(line: str) -> str:
-    """Return what may be shown of an override such as ``section.key=value``, or of any other argument."""
+    """Return what may be shown of an override such as ``section.key=value``, or of any other argument.
+
+    An address ``scheme://…`` may be of somebody to alert, put at the wrong place; only schemes of data are shown.
+    """
+    line = _ADDRESS.sub(rf"\1{MASK}", line)
     name, equals, value = line.partition("=")
-    key = name.lstrip("+~").replace("/", ".")
+    key = name.lstrip("+~").partition("@")[0].replace("/", ".")
     if not equals:
         return masked(line)
     if _holds_secrets(key):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from dlgsum.core.streams import above_bars, under_copies, write_replacing
+from dlgsum.core.streams import above_bars, console_may_be_gone, under_copies, write_replacing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,14 +23,19 @@ _here = threading.local()
 class _Terminal:
     """Standard error as it is now, below the copies: what dlgsum says of itself is in its log already.
 
-    Bars of tqdm stay whole, and letters that the terminal lacks become ``?``.
+    Bars of tqdm stay whole, and letters that the terminal lacks become ``?``. A terminal that is gone loses the text:
+    it is no reason to end a training.
     """
 
     def write(self, text: str) -> int:
-        with above_bars():
+        with console_may_be_gone(), above_bars():
             write_replacing(self._stream, text)
             self._stream.flush()
         return len(text)
+
+    def flush(self) -> None:
+        with console_may_be_gone():
+            self._stream.flush()
 
     @property
     def _stream(self) -> Any:

@@ -52,12 +52,15 @@ class _ToPeople(logging.Handler):
     """Show warnings and errors on the console, but for those marked ``extra={"told": True}``: told in another way."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "told", False) or any(noise in record.getMessage() for noise in _FILE_ONLY):
-            return
-        word = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
-        style = {"error": "red", "warning": "yellow"}.get(word)
-        with untaken():  # the files have it as a record
-            messages().print(f"{word}: {masked(record.getMessage())}", style=style, markup=False)
+        try:
+            if getattr(record, "told", False) or any(noise in record.getMessage() for noise in _FILE_ONLY):
+                return
+            word = "error" if record.levelno >= logging.ERROR else record.levelname.lower()
+            style = {"error": "red", "warning": "yellow"}.get(word)
+            with untaken():  # the files have it as a record
+                messages().print(f"{word}: {masked(record.getMessage())}", style=style, markup=False)
+        except Exception:
+            self.handleError(record)
 
 
 def show_warnings() -> None:
@@ -130,11 +133,15 @@ class _ToFile(logging.Handler):
 
 
 # What every record has; the rest came as `extra`.
-_USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "told"}
+_USUAL = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "told", "event"}
 
 
 class _ToRows(_ToFile):
-    """Append records as rows for machines."""
+    """Append records as rows for machines, but for those marked ``extra={"event": True}``: an event says the same."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "event", None) is not True:
+            super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
         fields = {name: value for name, value in vars(record).items() if name not in _USUAL}

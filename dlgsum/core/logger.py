@@ -13,7 +13,7 @@ from typing import Any
 
 from dlgsum.core.errors import EnvironmentProblem, UsageError
 from dlgsum.core.masking import masked
-from dlgsum.core.streams import Copies, LineFile, above_bars, write_replacing
+from dlgsum.core.streams import Copies, LineFile, above_bars, console_may_be_gone, write_replacing
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 _COLOUR = {"warning": "yellow", "error": "red", "critical": "red"}
@@ -90,7 +90,8 @@ class Logger:
         if lines:
             self._file.write("\n".join(lines))
             if self.print_also if print_also is None else print_also:
-                self._show("".join(f"{line}\n" for line in lines), level)
+                with console_may_be_gone():
+                    self._show("".join(f"{line}\n" for line in lines), level)
         return len(str(message))
 
     def flush(self) -> None:

@@ -12,11 +12,13 @@ _SECRETS = re.compile(
     r"(?P<auth>authorization[\"']?\s*[=:]\s*[\"']?(?:bearer|basic|token)\s+)\S+"
     # Not the tokens of a tokenizer: bos_token and so on. Quotes: JSON and printed dictionaries.
     r"|(?P<keep>(?:api[_-]?key|(?<!bos_|eos_|pad_|unk_|sep_|cls_)token|password|secret)[\"']?\s*[=:]\s*[\"']?)\S+"
-    r"|(?P<flag>--[\w-]{0,40}(?:api[_-]?key|token|password|secret)\s+)\S+"
+    r"|(?P<flag>(?<![\w-])--[\w-]{0,40}(?:api[_-]?key|token|password|secret)\s+)\S+"
     r"|(?P<scheme>\b\w{1,20}://)[^/\s?#]+(?=@)"
     r"|(?P<hook>https://(?:hooks\.slack\.com/services|(?:\w+\.)?discord(?:app)?\.com/api/webhooks)/)\S+"
-    r"|(?P<setting>\balerts\.(?:urls|\w{1,20}_webhook_url)\s*=\s*)\S+"
-    r"|(?P<path>/(?:services/(?=T)|api/webhooks/(?=\d)))[\w/-]+"
+    # Not what is masked already, with the marks behind it, and not our own example of an address.
+    r"|(?P<setting>\balerts\.(?:urls|\w{1,20}_webhook_url)\s*=\s*)"
+    r"(?!['\"\[]*\*{3}[^\w\s]*(?:\s|$)|\[json://host/path\])\S+"
+    r"|(?P<path>/(?:services/(?=(?-i:T[A-Z\d]{7,}/B[A-Z\d]{7,}/\w))|api/webhooks/(?=\d)))[\w/-]+"
     # Addresses of Apprise, whose path, query or host may be the secret.
     r"|(?P<service>\b(?:slack|discord|tgram|mailtos?)://)\w\S+"
     r"|(?P<webhook>\b(?:json|xml|form)s?://[^/\s]{1,100}/)\S{12,}"

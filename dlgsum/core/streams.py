@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import threading
 import time
@@ -12,10 +13,12 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from dlgsum.core.screen import Screen, colourless, plain
 
 logger = logging.getLogger(__name__)
+_copies: WeakSet[CopiedStream] = WeakSet()
 
 
 class LineFile:
@@ -87,7 +90,8 @@ class CopiedStream:
 
     Lines are shown whole, also where threads print at once; a line without an end is shown at ``flush``. While a bar of
     tqdm is on the screen, lines are printed above it. Everything else (``isatty``, ``fileno``, ``encoding``, …) is that
-    of the stream underneath. What goes around ``write``, as ``sys.stdout.buffer`` does, is not seen.
+    of the stream underneath. What goes around ``write``, as ``sys.stdout.buffer`` does, is not seen. A console
+    that is gone is no error, until ``stop``.
 
     Args:
         under: the stream that is stood in for.
@@ -102,9 +106,14 @@ class CopiedStream:
         self.active = True
         self._take = take
         self._is_shown = shown
+        self.forget()
+        _copies.add(self)
+
+    def forget(self) -> None:
+        """Begin anew: what is begun, and the lock, belong to threads that a forked process does not have."""
         self._screen = Screen()
-        # Of each thread: the line it has begun, and how much of it is shown.
-        self._begun: dict[threading.Thread, tuple[str, int]] = {}
+        # Of each thread: the pieces of the line it has begun, and how many of them are shown.
+        self._begun: dict[threading.Thread, tuple[list[str], int]] = {}
         # Held only to change the two above. Whoever draws a bar of tqdm holds its lock and comes here with it: to ask
         # for that lock from here would be a deadlock.
         self._lock = threading.RLock()
@@ -118,26 +127,29 @@ class CopiedStream:
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         if not self.active:
-            self._show(text, whole=False)
+            self._show(text)
             return len(text)
         with self._lock:
-            begun, shown = self._begun.pop(threading.current_thread(), ("", 0))
-            line = begun + text
-            ended = line.replace("\r\n", "\n")
-            drawn = "\r" in ended or "\x1b" in colourless(ended) or not ended.strip("\n")
+            pieces, shown = self._begun.pop(threading.current_thread(), ([], 0))
+            ended = text.replace("\r\n", "\n")
+            # What was begun has none of these, and may be long: only the new text is looked at.
+            drawn = "\r" in ended or "\x1b" in colourless(ended) or not (pieces or ended.strip("\n"))
+            if not drawn and "\n" not in ended:
+                pieces.append(text)
+                self._begun[threading.current_thread()] = (pieces, shown)
+                return len(text)
+            line, rest = "".join(pieces) + ended, ""
             if drawn:
-                lines, end = self._screen.feed(ended), len(line)
+                lines = self._screen.feed(line)
             else:
-                *lines, rest = ended.split("\n")
+                *lines, rest = line.split("\n")
                 if self._screen.holds_back and not _live_bars():  # they are finished: first come, first written
                     lines = [*self._screen.rest(), *lines]
-                end = line.rfind("\n") + 1
                 if rest:
-                    self._begun[threading.current_thread()] = (line[end:], max(0, shown - end))
-        for one in lines:
-            if one.strip():
-                self._take(plain(one).rstrip())
-        self._show(line[shown:end], whole=not drawn and not shown)
+                    self._begun[threading.current_thread()] = ([rest], 0)
+        for one in filter(str.strip, lines):
+            self._take(plain(one).rstrip())
+        self._show("".join(pieces[shown:]) + text[: len(text) - len(rest)], whole=not drawn and not shown)
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -148,42 +160,50 @@ class CopiedStream:
     def flush(self) -> None:
         """Show what the calling thread has begun; it is copied when its line ends."""
         with self._lock:
-            begun, shown = self._begun.get(threading.current_thread(), ("", 0))
-            if begun:
-                self._begun[threading.current_thread()] = (begun, len(begun))
-        self._show(begun[shown:], whole=False)
-        if self._is_shown:
-            self.under.flush()
+            pieces, shown = self._begun.get(threading.current_thread(), ([], 0))
+            if pieces:
+                self._begun[threading.current_thread()] = (pieces, len(pieces))
+        self._show("".join(pieces[shown:]), flush=True)
 
     def stop(self) -> None:
         """Show and copy what was begun; from here on everything is passed on unseen."""
         with self._lock:
             self.active = False
             begun, self._begun = self._begun, {}
-            rows = [*self._screen.rest(), *(plain(line).rstrip() for line, _ in begun.values())]
-        for row in rows:
-            if row:
-                self._take(row)
-        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it any more
-            for line, shown in begun.values():
-                self._show(line[shown:], whole=False)
+            rows = [*self._screen.rest(), *(plain("".join(pieces)).rstrip() for pieces, _ in begun.values())]
+        for row in filter(None, rows):
+            self._take(row)
+        with console_may_be_gone():
+            self._show("".join("".join(pieces[shown:]) for pieces, shown in begun.values()))
 
     def isatty(self) -> bool:
         """Say whether people see this on a terminal."""
         return self._is_shown and bool(self.under.isatty())
 
-    def _show(self, text: str, *, whole: bool) -> None:
-        if not text or not (self._is_shown or not self.active):
+    def _show(self, text: str, *, whole: bool = False, flush: bool = False) -> None:
+        if not (text or flush) or not (self._is_shown or not self.active):
             return
-        with above_bars() if whole else contextlib.nullcontext():
+        lost = console_may_be_gone() if self.active else contextlib.nullcontext()
+        with lost, above_bars() if whole else contextlib.nullcontext():
             write_replacing(self.under, text)
-            self.under.flush()
+            # Else as without us. In a child forked while another thread flushes, Python itself hangs at a flush.
+            if flush or _live_bars():
+                self.under.flush()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.under)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.under, name)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=lambda: list(map(CopiedStream.forget, _copies)))
+
+
+def console_may_be_gone() -> contextlib.AbstractContextManager[None]:
+    """Return a block that ends quietly when its stream is closed, full, or read by nobody any more."""
+    return contextlib.suppress(OSError, ValueError)
 
 
 def write_replacing(stream: Any, text: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dlgsum.core.errors import DlgsumError, Interrupted
-from dlgsum.core.text import plural
+from dlgsum.core.text import duration, plural
 from dlgsum.recipes.failures import has_checkpoint, resume_command
 
 if TYPE_CHECKING:
@@ -102,14 +102,6 @@ def relaunched(alerts: Alerts, run: RunFolder, *, attempt: int, reason: str, pau
     ]
     title = f"processes started again (attempt {attempt})"
     alerts.send("relaunched", "warning", title, "\n".join(lines), lifecycle=True, attempt=attempt, reason=reason)
-
-
-def duration(seconds: float) -> str:
-    """Return a time as people say it: 45 s, 12 min, 3 h 20 min."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _scores(of: str, metrics: Mapping[str, float], baseline: Mapping[str, float]) -> list[str]:

@@ -58,10 +58,13 @@ def find(name: str, request: Request, step: int | None = None) -> tuple[Path, li
     """
     from dlgsum.monitoring.nan.folder import find_reports, is_report, step_of
 
-    if is_report(Path(name)):
-        return Path(name), []
-    if Path(name).parent.name == "nan_reports" and Path(name).is_dir():
-        raise DataError(f"{name} has no report.json, so that it is no whole report", "Name another one, or a run.")
+    given = Path(name).parent if Path(name).is_file() else Path(name)  # report.md, to which a log may link
+    if is_report(given):
+        return given, []
+    if given.name == "nan_reports":
+        name = str(given.parent)
+    elif given.is_dir() and not (given / "config.yaml").is_file():
+        raise DataError(f"{given} has no report.json, so that it is no whole report", "Name another one, or a run.")
     folder = wiring.output_dir(compose(request).config)
     if name == "latest":
         runs = [run for run in list_runs(folder) if find_reports(run.path)]

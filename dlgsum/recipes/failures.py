@@ -88,7 +88,13 @@ def record_failure(run: RunFolder, error: BaseException, *, final: bool = True) 
     try:
         # The caller gets the exception, so the console need not say it twice.
         traceback = not isinstance(error, DlgsumError)
-        logger.error("training %s: %s", status, reason, exc_info=traceback, extra={"told": True})
+        logger.error(
+            "training %s: %s",
+            status,
+            reason,
+            exc_info=traceback,
+            extra={"told": True, "event": not traceback and final},
+        )
         if final:
             run.status(status, reason=reason)
             run.event("end", level="error", message=f"training {status}: {reason}", status=status, reason=reason)

@@ -7,32 +7,22 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dlgsum.config.schema import Config
-from dlgsum.monitoring.finding import Severity
 from dlgsum.recipes.failures import resume_command
-from dlgsum.recipes.watch_files import Tail, last_lines, read_object
+from dlgsum.recipes.watch_files import Tail, last_warnings, read_object
 from dlgsum.recipes.watch_find import Holder
 from dlgsum.recipes.watch_state import ENDED, RunState, RunView
 from dlgsum.tracking.progress import NAME
 from dlgsum.tracking.run import RunFolder
 
+if TYPE_CHECKING:
+    from dlgsum.monitoring.alerts import Alerts
+
 _GRACE = 5.0  # seconds without any change before a process that is not there counts as lost
 _PAUSE = 5.0  # seconds between two looks that count as silence at most: this process may have been stopped meanwhile
 _EXIT_CODES = {"failed": 5, "lost": 5, "interrupted": 143, "gone": 4}
-
-
-class Teller(Protocol):
-    """Who passes alerts on; ``monitoring.alerts.Alerts`` is one."""
-
-    def send(
-        self, kind: str, severity: Severity, title: str, text: str, *, lifecycle: bool = False, **details: Any
-    ) -> None:
-        """Pass on an alert, in the background."""
-
-    def close(self) -> object:
-        """Wait for what is on its way, for a bounded time."""
 
 
 def exit_code(state: RunState) -> int:
@@ -80,7 +70,7 @@ class Watcher:
         *,
         timeout: float,
         start_timeout: float,
-        open_alerts: Callable[[bool], Teller] | None = None,
+        open_alerts: Callable[[bool], Alerts] | None = None,
         grace: float = _GRACE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -180,11 +170,8 @@ class Watcher:
             "condition": state.condition,
             "silence_seconds": round(state.silence, 1),
         }
-        if trouble == "silent":
-            self._alerts.send("silent", "error", f"silent: {state.reason}", _report(state, self.run), **details)
-        elif trouble:  # an end, which no cool-down may hold back
-            title = f"{trouble}: {state.reason}"
-            self._alerts.send("failed", "error", title, _report(state, self.run), lifecycle=True, **details)
+        if trouble:
+            self._alerts.send(trouble, "error", f"{trouble}: {state.reason}", _report(state, self.run), **details)
         elif state.condition not in ("failed", "interrupted"):
             title, text = f"reports again after it was {before}", f"It is {state.condition} at {_at(state)}."
             # As news of the run's course, which is sent although it is no trouble.
@@ -194,11 +181,11 @@ class Watcher:
 def _report(state: RunState, run: RunFolder) -> str:
     """Return what a person who is woken by it needs to know."""
     lines = [f"Last: {_at(state)}."]
-    log = last_lines(run.log, 5)
-    if log:
-        lines += ["The log ends with:", *(f"  {line}" for line in log)]
-    elif state.condition != "gone":
-        lines.append(f"The log {run.log} says nothing.")
+    if state.condition != "gone":
+        warnings = last_warnings(run.log, 5)
+        said = "; its last warnings:" if warnings else ", with no warning at its end."
+        lines.append(f"The log is {run.log}{said}")
+        lines += [f"  {line}" for line in warnings]
     if state.condition == "silent" and state.pid is not None:
         lines.append(f"See what process {state.pid} on its machine does. If it hangs, stop it (kill {state.pid}).")
     if state.resume:

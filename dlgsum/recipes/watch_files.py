@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from dlgsum.core.masking import masked
 _CHUNK = 2**20  # bytes read at once, and the longest row that is taken
 _NEAR = 2**23  # bytes at the end of a long file whose rows are all read
 _MARK = 64  # bytes before the place of reading by which the file is known again
-_LOG_END = 8192  # bytes of a log that are looked at
+_LOG_END = 2**16  # bytes of a log that are looked at
+_WARNING = re.compile(r"\d{4}-\d\d-\d\d \S+ (?:WARNING|ERROR|CRITICAL) \S+: ")
 
 
 class Tail:
@@ -86,8 +88,11 @@ def read_object(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def last_lines(path: Path, count: int) -> list[str]:
-    """Return the last lines of a log, without secrets; none where it cannot be read."""
+def last_warnings(path: Path, count: int) -> list[str]:
+    """Return the last warnings and errors of a log, a line each, without secrets; none where it cannot be read.
+
+    All else may be the user's data: an evaluation logs dialogues and summaries.
+    """
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -97,4 +102,4 @@ def last_lines(path: Path, count: int) -> list[str]:
         return []
     lines = text.splitlines()
     # The first may be the end of a line, and half a secret is not known as one.
-    return [masked(line) for line in (lines[1:] if start else lines) if line.strip()][-count:]
+    return [masked(line) for line in (lines[1:] if start else lines) if _WARNING.match(line)][-count:]

@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_RECENT = 3600.0  # seconds since its last report for which a run whose process cannot be asked is taken to run
 _ALERT_VARIABLES = ("DLGSUM__MONITORING__ALERTS__", "SLACK_WEBHOOK_URL", "DISCORD_WEBHOOK_URL")
 
 
 def find(name: str, request: Request) -> RunFolder:
     """Return the run that ``name`` means; ``latest`` is the newest that runs, else the newest.
 
-    A run whose process is gone from this machine does not run, whatever its status says.
+    A run whose process is gone from this machine does not run, whatever its status says. One of another machine is
+    taken to run while it is the newest, or reported within the last hour.
 
     Raises:
         UsageError: no run fits.
@@ -40,7 +42,7 @@ def find(name: str, request: Request) -> RunFolder:
     run = find_folder(name, request)
     if name != "latest":
         return run
-    return next((it for it in reversed(list_runs(run.path.parent.parent)) if _runs(it)), run)
+    return _running(run) or run
 
 
 def wait_for(request: Request, *, poll: float = 1.0) -> RunFolder:
@@ -51,12 +53,12 @@ def wait_for(request: Request, *, poll: float = 1.0) -> RunFolder:
     """
     while True:
         try:
-            run = find("latest", request)
+            run = _running(find_folder("latest", request))
         except ConfigError:
             raise
         except UsageError:
             run = None
-        if run is not None and _runs(run):
+        if run is not None:
             return run
         time.sleep(poll)
 
@@ -111,15 +113,19 @@ class Holder:
             changed: whether the run has just reported. A run that reports again and again without a process is in
                 a container of its own, and cannot be asked for from here.
         """
+        gone = self.alive(pid) is False
+        self._beyond_sight += gone and changed
+        return gone and self._beyond_sight < 3
+
+    def alive(self, pid: int | None) -> bool | None:
+        """Say whether the process is there; None where nobody can tell."""
         held = read_object(self._path / "lock.json") or {}
         progress = read_object(self._path / NAME) or {}
         pid = whole(held.get("pid")) or pid
         host = held.get("host") or (progress.get("host") if progress.get("pid") == pid else None)
         if pid is None or pid <= 0 or host != socket.gethostname():
-            return False
-        gone = not self._lives(pid)
-        self._beyond_sight += gone and changed
-        return gone and self._beyond_sight < 3
+            return None
+        return self._lives(pid)
 
     def _lives(self, pid: int) -> bool:
         try:
@@ -132,7 +138,21 @@ class Holder:
             return True  # there, but of somebody else
 
 
-def _runs(run: RunFolder) -> bool:
+def _running(newest: RunFolder) -> RunFolder | None:
+    """Return the newest run that runs, of those beside the newest of all."""
+    runs = reversed(list_runs(newest.path.parent.parent))
+    return next((run for run in runs if _runs(run, newest=run.id == newest.id)), None)
+
+
+def _runs(run: RunFolder, *, newest: bool) -> bool:
     if run.state != "running":
         return False
-    return not Holder(run).gone(whole((read_object(run.path / "status.json") or {}).get("pid")))
+    alive = Holder(run).alive(whole((read_object(run.path / "status.json") or {}).get("pid")))
+    return newest or _reported_lately(run) if alive is None else alive
+
+
+def _reported_lately(run: RunFolder) -> bool:
+    try:
+        return time.time() - (run.path / NAME).stat().st_mtime < _RECENT
+    except OSError:
+        return False

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from dlgsum.core.masking import masked
+
 ENDED = ("completed", "failed", "interrupted")
 _POINTS = 60  # training losses that are kept
 _NOTES = 20  # findings that are kept
@@ -210,7 +212,7 @@ class RunView:
             run=run,
             folder=folder,
             condition=self.condition,
-            reason=str(self._status.get("reason") or ""),
+            reason=masked(str(self._status.get("reason") or "")),
             phase=str(self._progress.get("phase") or "") if self.condition == "running" else "",
             step=step,
             total=total,

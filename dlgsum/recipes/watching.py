@@ -27,14 +27,15 @@ def build_watch(config: Config, run: RunFolder, alerts: Alerts, *, first: bool) 
 
     def found(finding: Finding) -> None:
         todo = f" → {finding.advice[0]}" if finding.advice else ""
-        logger.log(_LEVELS[finding.severity], "step %d: %s%s", finding.step, finding.message, todo)
+        level = _LEVELS[finding.severity]
+        logger.log(level, "step %d: %s%s", finding.step, finding.message, todo, extra={"event": True})
         report = run.nan_reports / f"step-{finding.step}"
         links = {"nan_report": str(report)} if finding.kind == "non_finite" and report.is_dir() else {}
         run.event("finding", level=finding.severity, message=finding.message, finding=asdict(finding))
         alerts.finding(finding, **links)
 
     def recovered(recovery: Recovery) -> None:
-        logger.info("step %d: %s has passed", recovery.step, recovery.kind)
+        logger.info("step %d: %s has passed", recovery.step, recovery.kind, extra={"event": True})
         run.event("recovery", recovery=asdict(recovery))
         alerts.recovery(recovery)
 
@@ -91,7 +92,7 @@ def nan_reporter(trainer: SummarizationTrainer, run: RunFolder, config: Config) 
         run.event("nan_report", step=step, folder=str(written.folder), what=written.what)
         if written.folder is None:
             return written.what
-        logger.error("step %d: %s The report is in %s", step, written.what, written.folder)
+        logger.error("step %d: %s The report is in %s", step, written.what, written.folder, extra={"event": True})
         return f"{written.what} The report is in {written.folder}; `dlgsum debug-nan {run.id}` does the step again."
 
     said: list[str] = []

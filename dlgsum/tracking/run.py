@@ -121,8 +121,9 @@ class RunFolder:
         file.close()
 
     def status(self, status: str, **details: Any) -> None:
-        """Record the state the run is in: running, completed, failed or interrupted."""
-        write_json(self.path / "status.json", {"status": status, "pid": os.getpid(), "time": time.time(), **details})
+        """Record the state the run is in: running, completed, failed or interrupted; details without secrets."""
+        content = {"status": status, "pid": os.getpid(), "time": time.time(), **masked_values(details)}
+        write_json(self.path / "status.json", content)
 
     @property
     def state(self) -> str:

@@ -58,12 +58,11 @@ class SkippedSteps:
         if self.in_a_row <= limit:
             return
         times = f" after {self.in_a_row} steps in a row" if self.in_a_row > 1 else ""
+        said = f"The {what} is not finite at step {step}{times}; the weights were not touched."
         raise TrainingFailed(
-            " ".join(
-                filter(None, [f"The {what} is not finite at step {step}{times}; the weights were not touched.", found])
-            ),
+            f"{said} {found}".rstrip(),
             "Likely causes: a learning rate that is too high (training.learning_rate), fp16 with a T5 model "
-            "(training.precision=bf16), a damaged checkpoint. The best model and the last checkpoint are whole.",
+            "(training.precision=bf16), a damaged checkpoint. What was saved before is whole.",
         )
 
     def state(self) -> dict[str, Any]:

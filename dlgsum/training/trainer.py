@@ -208,9 +208,17 @@ class SummarizationTrainer(SharingTrainer):
         # The first process may be writing a large report, and must not be ended by the others.
         parallel.barrier()
         step, it = self.state.global_step + 1, self.skipped
+        broken = first_not_finite(self.generator.model) if it.in_a_row == 1 else None
+        if broken is not None:
+            raise TrainingFailed(
+                f"{broken} holds values that are not finite at step {step}; no further step can mend that. "
+                f"{found}".rstrip(),
+                "What was saved before is whole. A checkpoint that is loaded may be damaged; memory may be faulty.",
+            )
         what, value = ("gradient", norm) if math.isfinite(loss) else ("loss", loss)
         it.refuse_too_many(self.config.training.max_skipped_steps, step=step, what=what, found=found)
-        logger.warning("step %d is skipped: the %s is not finite (%s)", step, what, value)
+        level = logging.INFO if self.config.monitoring.enabled else logging.WARNING  # a detector tells people too
+        logger.log(level, "step %d is skipped: the %s is not finite (%s)", step, what, value, extra={"event": True})
         self.on_event("skipped_step", step=step, in_a_row=it.in_a_row, total=it.total, loss=loss, grad_norm=norm)
 
     def _told_out_of_memory(self, parts: int, rows: int, reason: str) -> None:
@@ -218,7 +226,7 @@ class SummarizationTrainer(SharingTrainer):
         again = "the step is done again" if self.args.world_size == 1 else "all processes start again"
         logger.warning(
             "out of memory at step %d (%s): %s with %d rows at a time, in %d parts, from now on; the effective batch "
-            "stays as it is", step, reason, again, rows, parts,
+            "stays as it is", step, reason, again, rows, parts, extra={"event": True},
         )  # fmt: skip
         self.on_event("out_of_memory", step=step, rows=rows, parts=parts, reason=reason, again=again)
 
@@ -238,7 +246,7 @@ class SummarizationTrainer(SharingTrainer):
         if broken is not None:
             raise TrainingFailed(
                 f"{broken} holds values that are not finite at step {self.state.global_step}; it is not saved.",
-                "The best model and the last checkpoint are whole. A lower training.learning_rate usually helps.",
+                "What was saved before is whole. A lower training.learning_rate usually helps.",
             )
         self.store_flos()
         self.save_model(str(folder), _internal_call=True)

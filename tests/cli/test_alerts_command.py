@@ -54,11 +54,17 @@ def test_json_for_machines(tmp_path: Path, server: Endpoint):
 def test_nobody_to_tell(tmp_path: Path):
     code, out, err, heavy = run("alerts", "test", folder=tmp_path)
     assert (code, out, heavy) == (2, "", "")
-    assert "no address is set" in err and "SLACK_WEBHOOK_URL" in err and "dlgsum alerts test '" in err
+    assert "no address is set" in err and "SLACK_WEBHOOK_URL" in err
+    assert "dlgsum alerts test 'monitoring.alerts.urls=[json://HOST/PATH]'\n" in err
     # As a run's saved configuration has it.
     (tmp_path / "config.yaml").write_text("monitoring: {alerts: {urls: ['***'], slack_webhook_url: '***'}}\n")
     code, _, err, _ = run("alerts", "test", "--config", "config.yaml", folder=tmp_path)
     assert code == 2 and "were not saved with it" in err
+
+
+def test_a_webhook_that_is_no_text(tmp_path: Path):
+    code, _, err, _ = run("alerts", "test", "monitoring.alerts.slack_webhook_url=3", folder=tmp_path)
+    assert code == 2 and "monitoring.alerts.slack_webhook_url=***: *** is no address" in err
 
 
 def test_a_wrong_address_is_found_before_anything_is_sent(tmp_path: Path, server: Endpoint):

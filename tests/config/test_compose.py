@@ -302,7 +302,7 @@ def test_the_older_warm_up_name_wins_over_lower_layers(empty_folder: Path):
         config("training.warmup_ratio=0.1", "training.warmup_steps=10")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.text(max_size=30), st.lists(st.sampled_from(["${", "\\", "}", "a", "$", "'", ": ", "null", "1e5", "가"])))
 def test_any_text_survives_saving(free: str, parts: list[str]):
     plain = config()

@@ -611,7 +611,7 @@ def test_no_key_of_a_mangled_file_is_dropped_in_silence(mangled: dict[str, Any],
     assert "\n" not in notice(migration, "x.yaml")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(MANGLED, st.randoms(use_true_random=False))
 def test_a_mangled_file_gives_a_configuration_or_plain_problems(mangled: dict[str, Any], chance: random.Random):
     migration = migrate(mangle(mangled, chance))
@@ -621,7 +621,7 @@ def test_a_mangled_file_gives_a_configuration_or_plain_problems(mangled: dict[st
         assert not [problem for problem in error.problems if "no such setting" in problem]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.text(max_size=25), st.lists(st.sampled_from(["${", "\\", "}", "#", ": ", "'", '"', "- ", "가", "1e5", "~"])))
 def test_any_text_survives_the_small_file(tmp_path_factory: pytest.TempPathFactory, free: str, parts: list[str]):
     content = old_file(wandb__name=f"x{free}", general__encoder_prefix="".join(parts))

@@ -142,6 +142,12 @@ WRONG = {
     "no override": ([SLACK], "is not an override"),
     "package": ([f"monitoring.alerts.slack_webhook_url@x={SLACK}"], "slack_webhook_url"),
     "interpolation": ([f"monitoring.alerts.slack_webhook_url='${{nosuch}}/{SECRET}'"], "interpolation"),
+    "blank": ([f"monitoring.alerts.urls gotify://h/{SECRET}?a=b"], "is not an override"),
+    "wrong section, unbalanced": ([f"monitoring.alert.urls=[gotify://h/{SECRET}"], "cannot be read"),
+    "wrong key, several": ([f"monitoring.alerts.url=gotify://h/{SECRET},b"], "gives several values"),
+    "group": ([f"model=gotify://h/{SECRET}"], "model=gotify://***: there is no such file"),
+    "package, other service": ([f"monitoring.alerts.urls@x=gotify://h/{SECRET}"], "package cannot be changed"),
+    "package, https": ([f"monitoring.alerts.urls@x=https://h/{SECRET}"], "package cannot be changed"),
     "half an interpolation": ([f"monitoring.alerts.slack_webhook_url='{SLACK}${{x'"], "interpolation"),
 }  # fmt: skip
 
@@ -185,6 +191,10 @@ def test_what_may_be_shown_of_an_argument():
     assert hidden_line(URLS) == "monitoring.alerts.urls=***"
     assert hidden_line("training.seed=3") == "training.seed=3"
     assert hidden_line("monitoring=quiet") == "monitoring=quiet"
+    for shown in ("data.train=s3://b/k.csv", "HF://a/b", "file:///a", "tracking.uri=http://h:5000/x", "sqlite:///m.db"):
+        assert hidden_line(shown) == shown
+    assert hidden_line("a=postgresql://u:pw@h/db") == "a=postgresql://***@h/db"
+    assert hidden_line("gotify://h/S=1 2") == "gotify://***"
 
 
 def test_a_run_folder_and_the_commands_that_show_it(

@@ -146,6 +146,15 @@ def test_records_are_rows_with_their_fields(tmp_path: Path) -> None:
     assert "s3cr3t" not in events.read_text() + (tmp_path / "a.log").read_text()
 
 
+def test_a_record_that_an_event_repeats_is_no_row(tmp_path: Path) -> None:
+    with logging_to(tmp_path / "a.log", events=tmp_path / "e.jsonl"):
+        logging.getLogger("a").info("as an event too", extra={"event": True, "step": 3})
+        logging.getLogger("a").info("a row", extra={"event": False, "step": 4})
+    [row] = read_jsonl(tmp_path / "e.jsonl")
+    assert (row["message"], row["fields"]) == ("a row", {"step": 4})
+    assert "as an event too" in (tmp_path / "a.log").read_text()
+
+
 def test_events_of_a_run_have_the_same_form(tmp_path: Path) -> None:
     from dlgsum.tracking.run import RunFolder
 
@@ -317,5 +326,6 @@ def test_a_message_that_does_not_fit_its_arguments_stops_nobody(
     with logging_to(tmp_path / "a.log", events=tmp_path / "e.jsonl"):
         logging.getLogger("a").info("%d", "x")
         logging.getLogger("a").info("bad field", extra={"bad": Bad()})
+        logging.getLogger("a").warning("%d", "x")  # for people, too
         logging.getLogger("a").info("good")
     assert "good" in (tmp_path / "a.log").read_text() and "good" in (tmp_path / "e.jsonl").read_text()

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from dlgsum import Logger
+from dlgsum.core.console import messages
 from dlgsum.core.errors import EnvironmentProblem, UsageError
 from dlgsum.core.screen import Screen
 from dlgsum.core.streams import CopiedStream, LineFile
@@ -330,6 +331,105 @@ def test_the_rest_is_that_of_the_console(tmp_path: Path) -> None:
         finally:
             sys.stdout = before
     os.close(mine)
+
+
+GONE = """
+import logging, sys
+from pathlib import Path
+from dlgsum import Logger
+from dlgsum.core.console import messages
+from dlgsum.core.log import logging_to
+assert sys.stdin.readline() == "the reader is gone\\n"
+messages().print("told without a log")
+messages().file.flush()
+Logger(sys.argv[1]).write("written without a redirection", level="error")
+with Logger(sys.argv[1]) as logger, logging_to(Path(sys.argv[2])):
+    logger.start_redirect()
+    for number in range(3):
+        print("printed", number, flush=True)
+        print("on standard error", number, file=sys.stderr)
+        messages().print("told", number)
+        logging.getLogger("a").warning("warned %d", number)
+        logger.write(f"written {number}")
+        logger.write(f"wrong {number}", level="error")
+        print("begun", end="")
+        sys.stdout.flush()
+        print()
+try:
+    print("the result", flush=True)
+except OSError as error:
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_console_that_goes_away_ends_nothing_but_the_result(tmp_path: Path, full: bool) -> None:
+    if full and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    log, run_log = tmp_path / "a.log", tmp_path / "b.log"
+    reader, writer = os.pipe()
+    target = os.open("/dev/full", os.O_WRONLY) if full else os.dup(writer)
+    process = subprocess.Popen(
+        [sys.executable, "-c", GONE, str(log), str(run_log)], stdin=subprocess.PIPE, stdout=target, stderr=target
+    )
+    for descriptor in (reader, writer, target):
+        os.close(descriptor)
+    process.communicate(b"the reader is gone\n")
+    assert process.returncode == 7, "only what is printed afterwards fails, as it does without us"
+    words = [f"{word} {number}" for number in range(3) for word in ("printed", "on standard error", "written")]
+    assert set(words) <= set(lines(log)) and lines(log).count("begun") == 3
+    told = run_log.read_text()
+    assert all(f"told {number}" in told and f"WARNING a: warned {number}" in told for number in range(3))
+
+
+def test_a_closed_console_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    under, copied = (tmp_path / "console").open("w"), []
+    stream = CopiedStream(under, copied.append)
+    under.close()
+    monkeypatch.setattr(sys, "stderr", under)
+    messages().print("told to nobody")
+    messages().file.flush()
+    stream.write("a\n")
+    stream.flush()
+    assert copied == ["a"]
+    stream.stop()
+    with pytest.raises(ValueError, match="closed file"):
+        stream.write("b")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_does_not_wait_for_threads_it_does_not_have() -> None:
+    code = """if True:
+        import faulthandler, io, os, sys, threading
+        from dlgsum.core.streams import CopiedStream
+        under, copied = io.StringIO(), []
+        stream = CopiedStream(under, copied.append)
+        stream.write("begun by the parent")
+        held, over = threading.Event(), threading.Event()
+        def hold():
+            with stream._lock:
+                held.set(); over.wait()
+        threading.Thread(target=hold).start(); held.wait()
+        if (child := os.fork()) == 0:
+            faulthandler.dump_traceback_later(5, exit=True)
+            stream.write("of the child\\n")
+            os._exit(0 if copied == ["of the child"] and under.getvalue() == "of the child\\n" else 3)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        over.set()
+        stream.write(", ended by it\\n")
+        sys.exit(code or copied != ["begun by the parent, ended by it"])
+    """
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
+
+
+def test_a_long_line_in_small_pieces_costs_no_more_than_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    monkeypatch.setattr("dlgsum.core.streams.colourless", lambda text: looked_at.append(len(text)) or text)
+    under, copied, content = io.StringIO(), [], list(range(2000))
+    json.dump(content, stream := CopiedStream(under, copied.append))  # in 4001 pieces
+    stream.write("\n")
+    assert copied == [json.dumps(content)] and under.getvalue() == copied[0] + "\n"
+    assert sum(looked_at) == len(under.getvalue()), "each letter once"
 
 
 def test_only_text_can_be_written() -> None:

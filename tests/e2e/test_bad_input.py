@@ -91,6 +91,7 @@ def test_scoring_needs_summaries(workplace: Path, dlgsum: Dlgsum) -> None:
     assert done.returncode == 3 and "summary" in done.stderr
 
 
+@pytest.mark.slow
 def test_google_rouge_on_korean_is_warned_of_before_training(workplace: Path, dlgsum: Dlgsum, tmp_path: Path) -> None:
     done = dlgsum(
         "train", *TINY, "data=csv", "data.train=학습.csv", "data.validation=개발.csv", "metrics.scorer=google",

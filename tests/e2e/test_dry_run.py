@@ -39,6 +39,7 @@ def test_everything_is_tried_and_nothing_is_kept(tmp_path: Path, dlgsum: Dlgsum,
     assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["cache"]
 
 
+@pytest.mark.slow
 def test_json(tmp_path: Path, dlgsum: Dlgsum, data: list[str]) -> None:
     batches = ["training.effective_batch_size=16", "training.eval_strategy=steps", "training.eval_steps=2"]
     done = dlgsum("train", *TINY, *data, *batches, "--dry-run", "--json", cwd=tmp_path)

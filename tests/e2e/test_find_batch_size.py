@@ -213,6 +213,7 @@ def test_what_was_found_is_found_again_without_trying(tmp_path: Path, job: tuple
 # --- the command line ---
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, dlgsum: Dlgsum):
     lines = [*TINY, "general.device=cpu", "training.effective_batch_size=96", "--memory-limit", "16MiB"]
     done = dlgsum("find-batch-size", *lines, cwd=tmp_path)

@@ -111,7 +111,7 @@ def test_a_step_that_is_not_finite_in_one_process_is_skipped_in_all(tmp_path: Pa
     settings = [*SETTINGS, "training.gradient_accumulation_steps=1", "training.num_train_epochs=1"]
     code, _, err = finish(start(tmp_path, "train", *settings, *FSDP, fault=fault))
     assert code == 0, err
-    assert "step 5 is skipped" in err
+    assert "step 5: The gradient norm is nan; the step was skipped" in err
     run = run_of(tmp_path)
     assert "step 5 is skipped" in (run / "logs" / "rank_1.log").read_text()
     assert all(

@@ -16,7 +16,7 @@ from dlgsum.config.groups import group_options, packaged_conf
 from dlgsum.config.schema import key_names
 from dlgsum.data.sources import SAMPLE_FOLDER
 
-COUNT = [40, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+COUNT = [60, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
@@ -68,7 +68,7 @@ def test_random_overrides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count
         ["config", "show"], ["config", "explain", "training"], ["data", "check", str(data), "--no-tokens"],
     ]  # fmt: skip
     for _ in range(count):
-        overrides = [an_override(draw, keys) for _ in range(draw.randint(1, 4))]
+        overrides = [an_override(draw, keys) for _ in range(draw.choice((1, 1, 1, 2, 4)))]
         command = draw.choice(commands)
         code, output = run(monkeypatch, *command, *overrides)
         if code not in (0, 2, 3) or "Traceback" in output or "fault in dlgsum" in output or not output.strip():

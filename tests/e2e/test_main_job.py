@@ -130,6 +130,7 @@ def test_a_spreadsheet_cannot_run_a_summary_as_a_formula() -> None:
     assert text == "fname,summary\na,'=1+1\n"
 
 
+@pytest.mark.slow
 def test_a_group_on_the_command_line_wins_over_the_saved_configuration(workplace: Path, dlgsum: Dlgsum) -> None:
     done = dlgsum("evaluate", "latest", "--data", "개발.csv", "--json", "metrics=baseline", cwd=workplace)
     assert done.returncode == 0, done.stderr

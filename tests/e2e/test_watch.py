@@ -173,6 +173,7 @@ def test_json_lines_and_leaving_it(reporting: RunFolder, tmp_path: Path, number:
     process.send_signal(number)
     got, _, err = end(process)
     assert got == code and err.endswith("Left; the run is not touched.\n") and "Traceback" not in err
+    assert "Nobody is told" in err and "SLACK_WEBHOOK_URL, DISCORD_WEBHOOK_URL" in err
     assert {line["run"] for line in lines} == {reporting.id} and lines[-1]["condition"] == "running"
     assert lines[-1]["loss"] > 0 and lines[-1]["total"] == 1000
 
@@ -193,6 +194,7 @@ def test_one_look_needs_nothing_heavy(tmp_path: Path) -> None:
     code, out, err = look("--once")
     assert (code, err) == (5, "HEAVY=")
     assert "행이 없습니다" in out and f"dlgsum resume {run.id}" in out and "\x1b" not in out
+    assert look("latest")[::2] == (5, "HEAVY="), "who is told of silence does not matter any more"
     code, out, err = look("latest", "--once", "--json")
     assert (code, err, json.loads(out)["condition"]) == (5, "HEAVY=", "failed")
 

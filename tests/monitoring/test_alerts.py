@@ -277,6 +277,23 @@ def test_neither_a_disk_nor_a_mirror_nor_nonsense_stops_anything(
     assert sum("an alert was lost" in line for line in told) == 2
 
 
+def test_a_log_that_fails_does_not_end_the_delivery(tmp_path: Path, server: Endpoint):
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise BrokenPipeError
+
+    log, broken = logging.getLogger("dlgsum.monitoring.alerts"), Broken(logging.DEBUG)
+    alerts = build(tmp_path, server.url("bad"), cooldown=0)
+    log.addHandler(broken)
+    try:
+        for step in range(3):
+            alerts.finding(spike(step))
+        assert alerts.close(20) == Closed(failed=3)
+    finally:
+        log.removeHandler(broken)
+    assert [row["outcome"] for row in rows(tmp_path, "answer")] == ["failed"] * 3
+
+
 def test_a_mirror_that_hangs_holds_up_nobody(tmp_path: Path, server: Endpoint):
     let_out: list[str] = []
 

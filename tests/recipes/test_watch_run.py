@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -19,9 +20,10 @@ from dlgsum.config.compose import compose, to_yaml
 from dlgsum.config.request import Request
 from dlgsum.core.errors import ConfigError, UsageError
 from dlgsum.core.files import append_jsonl, write_json
+from dlgsum.core.log import logging_to
 from dlgsum.recipes import watch_find
 from dlgsum.recipes.watch import Silence, Watcher, exit_code
-from dlgsum.recipes.watch_files import Tail, last_lines
+from dlgsum.recipes.watch_files import Tail, last_warnings
 from dlgsum.recipes.watch_find import Holder
 from dlgsum.recipes.watch_state import RunView
 from dlgsum.tracking.progress import ProgressFile
@@ -47,7 +49,7 @@ class Told:
 
     def send(self, kind: str, severity: str, title: str, text: str, *, lifecycle: bool = False, **details: Any) -> None:
         json.dumps(details)
-        assert lifecycle == (kind != "silent")
+        assert lifecycle == (kind == "recovered"), "what is muted with the news of a run's course"
         self.said.append((kind, severity, title, text))
 
     def close(self) -> None:
@@ -91,6 +93,8 @@ class Watched:
 def report(run: RunFolder, step: int, **metrics: float) -> None:
     MetricStream(run.metrics).log(step, step / 10, {"train/loss": 1 / step, **metrics})
 
+
+AT = "2026-11-21 16:12:00,123"  # as the log has it
 
 # --- reading ---
 
@@ -161,10 +165,17 @@ def test_the_scores_of_a_long_run_are_read_from_its_beginning(run: RunFolder) ->
 
 def test_the_end_of_a_log_has_no_secrets(tmp_path: Path) -> None:
     log = tmp_path / "training.log"
-    assert last_lines(log, 3) == []
+    assert last_warnings(log, 3) == []
     # The look begins within the first secret, which is not known by its end.
-    log.write_text("https://hooks.slack.com/services/" + "S" * 9000 + "\n\ntoken=s3cr3t\n끝\n", encoding="utf-8")
-    assert last_lines(log, 3) == ["token=***", "끝"]
+    begin = "https://hooks.slack.com/services/" + "S" * 70_000
+    lines = [begin, "", f"{AT} WARNING a.b: token=s3cr3t", f"{AT} ERROR c: 끝"]
+    log.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    assert last_warnings(log, 3) == [f"{AT} WARNING a.b: token=***", f"{AT} ERROR c: 끝"]
+    assert last_warnings(log, 1) == [f"{AT} ERROR c: 끝"]
+    with logging_to(log):
+        logging.getLogger("a").warning("seen\n    2 rows")
+        logging.getLogger("a").info("WARNING a: not seen")
+    assert [line.partition(" WARNING ")[2] for line in last_warnings(log, 1)] == ["a: seen"]
 
 
 # --- the state ---
@@ -225,6 +236,8 @@ def test_time_left_is_judged_by_the_steps_since_the_last_start() -> None:
 @pytest.mark.parametrize(("status", "code"), [("failed", 5), ("interrupted", 143)])
 def test_a_run_that_stopped_says_how_it_goes_on(run: RunFolder, status: str, code: int) -> None:
     run.event("start", processes=2)
+    write_json(run.path / "status.json", {"status": status, "reason": "token=s3cr3t"})  # by an older version
+    assert Watched(run).look().reason == "token=***"
     run.status(status, reason="DataError: no rows")
     watched = Watched(run)
     state = watched.look()
@@ -275,7 +288,9 @@ def test_silence_is_told_once_and_its_end_once(run: RunFolder) -> None:
     watched, beat = Watched(run), ProgressFile(run.path)
     beat.beat(4, 40)
     report(run, 4)
-    run.log.write_text("a\nSLACK token=s3cr3t\n마지막 줄\n", encoding="utf-8")
+    sample = "  dialogue: #Person1#: ERROR: 비밀\n  prediction: WARNING x: 비밀"
+    lines = [f"{AT} WARNING a: token=s3cr3t 경고", f"{AT} INFO dlgsum.b: 비밀", f"{AT} INFO dlgsum.b: step 4\n{sample}"]
+    run.log.write_text("\n".join(lines), encoding="utf-8")
     assert watched.look(298).condition == "running"
     state = watched.look(4)
     assert (state.condition, state.ended) == ("silent", False)
@@ -283,7 +298,8 @@ def test_silence_is_told_once_and_its_end_once(run: RunFolder) -> None:
     [(kind, severity, title, text)] = watched.told.said
     assert (kind, severity, watched.told.recorded) == ("silent", "error", True)
     assert "for 300 s" in title
-    for part in ("step 4 of 40", "0.25", "마지막 줄", "token=***", str(os.getpid()), state.resume):
+    assert "비밀" not in text, "the data of the user goes to nobody"
+    for part in ("step 4 of 40", "0.25", str(run.log), "token=*** 경고", str(os.getpid()), state.resume):
         assert part in text
     report(run, 5)
     assert watched.look().condition == "running"
@@ -375,7 +391,7 @@ def test_a_killed_process_is_lost(run: RunFolder, holding: subprocess.Popen[str]
     assert watched.look().condition != "lost", "what it had written is still coming in"
     state = watched.look(6)
     assert (state.condition, state.ended, exit_code(state)) == ("lost", True, 5)
-    assert watched.told.kinds == ["failed"] and f"Go on with: {state.resume}" in watched.told.said[0][3]
+    assert watched.told.kinds == ["lost"] and f"Go on with: {state.resume}" in watched.told.said[0][3]
     # A look without patience, and the choice of a run, see it too.
     assert Watched(run, grace=0.0, open_alerts=None).look().condition == "lost"
     holding.wait()
@@ -410,6 +426,41 @@ def test_the_newest_that_runs_is_found(run: RunFolder, holding: subprocess.Popen
     assert watch_find.find("latest", request).id == run.id
     assert watch_find.wait_for(request).id == run.id
     assert watch_find.find(newer.id, request).id == newer.id
+
+
+def test_a_run_left_by_another_machine_does_not_hide_a_newer_one(run: RunFolder) -> None:
+    write_json(run.path / "lock.json", {"pid": 1, "host": "another", "started": ""})
+    request = Request(overrides=[f"general.output_dir={run.path.parent.parent}"], environ={})
+    assert watch_find.wait_for(request).id == run.id, "the newest"
+    newer = RunFolder.create(run.path.parent.parent)
+    newer.write_config("")
+    newer.status("completed")
+    assert watch_find.find("latest", request).id == newer.id
+    ProgressFile(run.path).beat(1)
+    assert watch_find.find("latest", request).id == run.id
+    os.utime(run.path / "progress.json", (0, 0))
+    assert watch_find.find("latest", request).id == newer.id
+
+
+def test_a_status_has_no_secrets(run: RunFolder) -> None:
+    run.status("failed", reason="ValueError: token=s3cr3t")
+    assert json.loads((run.path / "status.json").read_text())["reason"] == "ValueError: token=***"
+
+
+@pytest.mark.parametrize("kind", ["lost", "gone"])
+def test_a_rule_for_the_end_of_a_process_holds(run: RunFolder, kind: str) -> None:
+    def rows(*overrides: str) -> list[tuple[str, str, str]]:
+        settings = compose(Request(overrides=["monitoring.alerts.lifecycle=false", *overrides], environ={})).config
+        run.alerts.unlink(missing_ok=True)
+        watched = Watched(run, grace=0.0, open_alerts=lambda _: watch_find.open_alerts(run, settings))
+        watched.watcher._judge = lambda *_: (kind, "reason")  # type: ignore[method-assign]
+        watched.look(4)
+        watched.watcher.close()
+        return [(row["kind"], row["severity"], row["sent"]) for row in Tail(run.alerts).new_rows()]
+
+    assert rows() == [(kind, "error", "no target")]
+    assert rows("monitoring.alerts.rules.failed=off") == [(kind, "error", "no target")]
+    assert rows(f"monitoring.alerts.rules.{kind}=off") == [(kind, "error", "off")]
 
 
 def test_a_process_that_cannot_be_asked_for_is_not_lost(run: RunFolder) -> None:
@@ -450,7 +501,7 @@ def test_a_folder_that_is_removed(run: RunFolder) -> None:
     assert watched.look().condition == "running"
     state = watched.look(8)
     assert (state.condition, state.ended, exit_code(state)) == ("gone", True, 4)
-    assert watched.told.kinds == ["failed"] and not watched.told.recorded and not run.path.exists()
+    assert watched.told.kinds == ["gone"] and not watched.told.recorded and not run.path.exists()
 
 
 def test_files_that_cannot_be_read_now_do_not_matter(run: RunFolder) -> None:

@@ -34,6 +34,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     messages.cache_clear()
     inline_plot.korean_font.cache_clear()
     monkeypatch.setattr(inline_plot, "_told", False)
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)  # IPython warns where another one than this is active
     yield
     messages.cache_clear()
     inline_plot.korean_font.cache_clear()

@@ -40,6 +40,7 @@ def step(model, optimizer, rows):
 """
 
 
+@pytest.mark.slow
 def test_every_family_learns_in_parts_what_it_learns_whole() -> None:
     # SGD, not Adam: where a gradient is nothing but rounding, Adam would make whole steps of it.
     code = """

@@ -111,6 +111,7 @@ def test_a_stop_where_an_evaluation_is_due_owes_it(tiny: Make, step: int) -> Non
     assert record(go_on(broken).output_dir) == record(straight.output_dir)
 
 
+@pytest.mark.slow
 def test_epochs_too(tiny: Make) -> None:
     settings = {"training": {"num_train_epochs": 3, "save_strategy": "auto", "logging_strategy": "epoch"}}
     straight = tiny(**settings)
@@ -126,6 +127,7 @@ def test_epochs_too(tiny: Make) -> None:
         assert mine[1].items() >= {k: v for k, v in theirs[1].items() if "best" in k or "18" in k}.items()
 
 
+@pytest.mark.slow
 def test_a_second_interruption_at_the_same_owed_evaluation(tiny: Make) -> None:
     settings = with_steps({})
     straight = tiny(**settings)

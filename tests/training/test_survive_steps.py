@@ -64,7 +64,7 @@ def test_a_step_whose_gradient_is_not_finite_is_skipped_and_counted(
     assert torch.equal(weights.after[2], weights.after[3])
     assert not torch.equal(weights.after[3], weights.after[4])
     assert torch.isfinite(weights.after[6]).all()
-    assert "step 3 is skipped: the gradient is not finite" in capsys.readouterr().err
+    assert "step 3: The gradient norm is nan; the step was skipped" in capsys.readouterr().err
     [event] = events(trainer, "skipped_step")
     assert (event["step"], event["in_a_row"], event["total"]) == (3, 1, 1)
 

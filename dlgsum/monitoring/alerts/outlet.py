@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dlgsum.monitoring.alerts.alert import Alert
 from dlgsum.monitoring.alerts.target import Answer
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_QUEUE = 100
 _PAUSE = 1.0  # seconds before the second attempt
@@ -32,7 +36,7 @@ class Outlet:
     Args:
         attempt: delivers an alert and waits; an exception counts as a failure.
         attempts: how often an alert is tried.
-        done: told of each answer, in the thread.
+        done: told of each answer, in the thread; an exception of it is logged, and the next alert is delivered.
     """
 
     def __init__(
@@ -89,7 +93,11 @@ class Outlet:
                 if self._abandoned:
                     return  # it was counted as given up
                 self._waiting.popleft()
-            self._done(self.name, alert, answer)
+            try:
+                self._done(self.name, alert, answer)
+            except Exception:
+                with suppress(Exception):  # logging may be what failed
+                    logger.info("the answer of %s was lost", self.name, exc_info=True)
 
     def _deliver(self, alert: Alert) -> Answer:
         began = time.monotonic()

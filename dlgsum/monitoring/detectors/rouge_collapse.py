@@ -71,10 +71,9 @@ class RougeCollapse(Detector):
             yield "empty_share", (empty, f"{empty:.0%} are empty")
         if not filled:
             return
-        text, most = Counter(filled).most_common(1)[0]
+        most = Counter(filled).most_common(1)[0][1]
         if rows >= _LEAST_ROWS and most / rows > self.options.same_share:
-            shown = text if len(text) <= 40 else f"{text[:40]}…"
-            yield "same_share", (most / rows, f"{most / rows:.0%} are the same ('{shown}')")
+            yield "same_share", (most / rows, f"{most / rows:.0%} are the same")
         looping = sum(map(_loops, filled)) / rows
         if looping > self.options.looping_share:
             yield "looping_share", (looping, f"{looping:.0%} repeat themselves over and over")

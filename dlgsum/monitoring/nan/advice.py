@@ -60,8 +60,9 @@ def advice(bad: BadStep, seen: Examination) -> tuple[str, ...]:
         todo.append("Tokenizer and model do not belong together: give model.checkpoint a folder that has both.")
     if seen.parameters:
         todo.append(
-            "Go on from weights that are whole: `dlgsum resume` takes the last checkpoint, and dlgsum never saves one "
-            "with NaN in it. If this is the run's first step, model.checkpoint itself is damaged: load it anew."
+            "Go on from weights that are whole: where the run has a checkpoint `dlgsum resume` takes it, and dlgsum "
+            "never saves one with NaN in it. If this is the run's first step, model.checkpoint itself is damaged: load "
+            "it anew."
         )
     if replay.fp32_finite and bad.precision == "fp16":
         todo.append(
