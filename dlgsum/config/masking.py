@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, get_type_hints
 
+from dlgsum.config.environment import PREFIX
 from dlgsum.config.schema import Config
 from dlgsum.config.schema.options import MASK, is_secret
 from dlgsum.core.files import dumps
@@ -42,7 +43,7 @@ def hidden(key: str, value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {name: hidden(f"{key}.{name}" if key else str(name), item) for name, item in value.items()}
-    if any(key == secret or key.startswith(f"{secret}.") for secret in secret_keys()):
+    if _is_secret(key):
         return _masked(value)
     return value if _is_word(value) or not _holds_secrets(key) else MASK
 
@@ -59,8 +60,7 @@ def hidden_line(line: str) -> str:
         return masked(line)
     if _holds_secrets(key):
         return f"{name}={value if _is_word(value) else MASK}"
-    secret = any(key == secret or key.startswith(f"{secret}.") for secret in secret_keys())
-    return f"{name}={MASK}" if secret else masked(line)
+    return f"{name}={MASK}" if _is_secret(key) else masked(line)
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -92,8 +92,12 @@ def secret_environment(config: Config) -> dict[str, str]:
             value = getattr(value, part)
         if value and not is_masked(value):
             text = value if isinstance(value, str) else dumps(value)
-            found[f"DLGSUM__{key.upper().replace('.', '__')}"] = text
+            found[f"{PREFIX}{key.upper().replace('.', '__')}"] = text
     return found
+
+
+def _is_secret(key: str) -> bool:
+    return any(key == secret or key.startswith(f"{secret}.") for secret in secret_keys())
 
 
 def _holds_secrets(key: str) -> bool:

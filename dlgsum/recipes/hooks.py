@@ -73,13 +73,13 @@ def attach(
     )
     stop = StopCleanly(StopWish(), Deadline(None), agree=parallel.any_of, alone=trainer.args.world_size == 1)
     beat = ProgressFile(run.path) if first else ProgressFile(None)
-    # Best first: the line that progress prints says whether this model is the best. Stop last: it overrules the others.
     watch = build_watch(config, run, alerts, first=first)
     monitor = _monitor(trainer, config, watch, stream)
     record = Record(
         trainer, stream, run, predictions=config.tracking.save_predictions, measured=monitor.take if monitor else dict
     )
-    # The monitor before the record, which takes what it measured.
+    # Best first: the line that progress prints says whether this model is the best. The monitor before the record,
+    # which takes what it measured. Stop last: it overrules the others.
     for hook in (keep_best, monitor, record, progress, _beating(beat), stop):
         if hook is not None:
             trainer.add_callback(hook)

@@ -76,11 +76,7 @@ class MetricStream:
             return
         append_jsonl(self._path, {"step": step, "epoch": epoch, "time": time.time(), "metrics": dict(metrics)})
         self._rows += 1
-        for tracker in list(self._trackers):
-            try:
-                tracker.log(step, metrics)
-            except Exception as error:  # a mirror's failure is never ours
-                self._drop(tracker, error)
+        self._pass_on("log", step, metrics)
 
     def alert(self, title: str, text: str, level: str) -> None:
         """Pass an alert on to the mirrors that can tell somebody; one that cannot be passed on is logged."""
@@ -94,13 +90,7 @@ class MetricStream:
 
     def histogram(self, step: int, name: str, values: Any) -> None:
         """Pass values on to the mirrors that show distributions; the local record has none."""
-        for tracker in list(self._trackers):
-            show = getattr(tracker, "histogram", None)
-            try:
-                if show is not None:
-                    show(step, name, values)
-            except Exception as error:
-                self._drop(tracker, error)
+        self._pass_on("histogram", step, name, values)
 
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
         """Close the mirrors; rows logged later reach the file only."""
@@ -111,8 +101,20 @@ class MetricStream:
             except Exception as error:
                 self._drop(tracker, error)
 
+    def _pass_on(self, method: str, *arguments: Any) -> None:
+        """Call a method of every mirror that has it; one that raises is dropped."""
+        for tracker in list(self._trackers):
+            try:
+                getattr(tracker, method, _pass_over)(*arguments)
+            except Exception as error:  # a mirror's failure is never ours
+                self._drop(tracker, error)
+
     def _drop(self, tracker: Tracker, error: Exception) -> None:
         self._trackers = [other for other in self._trackers if other is not tracker]
         with contextlib.suppress(Exception):  # it failed already; this only lets go of its processes
             tracker.finish({}, failed=True)
         logger.warning("%s takes no more metrics of this run (%s); the local record is complete", tracker.name, error)
+
+
+def _pass_over(*arguments: Any) -> None:
+    """What a mirror does that lacks a method."""

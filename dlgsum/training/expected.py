@@ -17,10 +17,13 @@ class ExpectedLearningRate:
 
     Args:
         steps: optimizer steps of the whole run.
+
+    Attributes:
+        peak: the learning rate that the factors are of.
     """
 
     def __init__(self, args: TrainingArguments, steps: int) -> None:
-        self._peak = args.learning_rate
+        self.peak = args.learning_rate
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=args.learning_rate)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a scheduler without steps of its optimizer
@@ -34,10 +37,8 @@ class ExpectedLearningRate:
         self._factor = scheduler.lr_lambdas[0] if isinstance(scheduler, LambdaLR) else None
 
     def share(self, updates: int) -> float | None:
-        """Return the factor of the peak after so many updates; None for a schedule that depends on the scores."""
-        return None if self._factor is None else float(self._factor(updates))
+        """Return the factor of the peak after so many updates, as the next one uses it.
 
-    def at(self, updates: int) -> float | None:
-        """Return the learning rate after so many updates, as the next one uses it; None where none is known."""
-        share = self.share(updates)
-        return None if share is None else self._peak * share
+        None for a schedule that depends on the scores.
+        """
+        return None if self._factor is None else float(self._factor(updates))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ Histograms = Callable[[int, str, torch.Tensor], None]
 class Monitor(TrainerCallback):
     """Measures throughput, memory and gradients by layer, and shows every step and evaluation to the detectors.
 
-    The numbers of a step wait in ``taken`` until the record of that step is written. All processes measure; what they
+    The numbers of a step wait until the record of that step takes them (``take``). All processes measure; what they
     exchange, they exchange at the steps that are recorded.
 
     Args:
@@ -116,6 +117,8 @@ class Monitor(TrainerCallback):
         it, skipped = self._trainer.this_step, self._trainer.skipped
         scaling = skipped.scaling > 0 and not skipped.last_one
         self._losses.add(it.loss)
+        assert self._expected is not None  # training has begun
+        share = self._expected.share(self._updates)
         measured: dict[str, float | None] = {}
         if control.should_log or _epoch_ends(args, state):
             measured = self._measure(state)
@@ -127,8 +130,8 @@ class Monitor(TrainerCallback):
                 grad_norm=None if scaling else it.grad_norm,
                 max_grad_norm=self._trainer.config.training.max_grad_norm,
                 learning_rate=self._learning_rate,
-                expected_learning_rate=self._expected.at(self._updates) if self._expected else None,
-                learning_rate_share=self._expected.share(self._updates) if self._expected else None,
+                expected_learning_rate=None if share is None else self._expected.peak * share,
+                learning_rate_share=share,
                 skipped=skipped.last_one,
                 **measured,
             )
@@ -217,7 +220,7 @@ class _Mean:
         self._sum, self._count = 0.0, 0
 
     def add(self, value: float) -> None:
-        if value - value == 0:  # neither NaN nor infinite
+        if math.isfinite(value):
             self._sum += value
             self._count += 1
 
