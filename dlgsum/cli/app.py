@@ -20,10 +20,13 @@ from dlgsum.cli import (
     debug_nan,
     doctor,
     evaluate,
+    experiments,
     find_batch_size,
     hardware,
+    models,
     predict,
     resume,
+    sync,
     train,
     watch,
 )
@@ -63,11 +66,14 @@ app.command("resume")(resume.resume)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("watch")(watch.watch)
+app.command("sync")(sync.sync)
 app.command("doctor")(doctor.doctor)
 app.command("debug-nan")(debug_nan.debug_nan)
 app.command("find-batch-size")(find_batch_size.find_batch_size)
 app.command("gpu-check")(hardware.gpu_check)
 app.command("completion")(completion.completion)
+app.add_typer(experiments.app, name="experiments", help="Find, compare and repeat experiments.")
+app.add_typer(models.app, name="models", help="Find, compare, promote, verify and export trained models.")
 app.add_typer(config.app, name="config", help="Look at the configuration.")
 app.add_typer(alerts.app, name="alerts", help="Try who is told of trouble.")
 app.add_typer(data.app, name="data", help="Check data before training, divide a file, write the bundled files.")

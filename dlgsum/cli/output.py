@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dlgsum.cli.completion.completers import complete_folder, complete_override, complete_run, complete_yaml
+from dlgsum.config.overrides import override_value
 from dlgsum.config.request import Request
 from dlgsum.core.console import messages, results
 from dlgsum.core.errors import UsageError
@@ -47,6 +48,16 @@ Run = Annotated[
         autocompletion=complete_run,
     ),
 ]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir", metavar="DIR", help="Folder of all results (OUTPUT_DIR).", autocompletion=complete_folder
+    ),
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store", metavar="URL", help="Database of experiments and models (DLGSUM_STORE)."),
+]
 BatchSize = Annotated[int | None, typer.Option("--batch-size", min=1, help="Rows in a batch.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -59,6 +70,12 @@ _TIME = re.compile(rf"(?=\d)(?:(?P<d>{_NUMBER})d)?(?:(?P<h>{_NUMBER})h)?(?:(?P<m
 def request(overrides: Sequence[str] | None, file: Path | None, folder: Path | None) -> Request:
     """Return what the user asked the configuration to be."""
     return Request(overrides=list(overrides or []), file=file, config_dir=folder)
+
+
+def place(output_dir: Path | None, store: str | None = None) -> Request:
+    """Return the request for the configuration that says where experiments and models are found."""
+    given = {"general.output_dir": None if output_dir is None else str(output_dir), "tracking.store": store}
+    return Request(overrides=[f"{key}={override_value(value)}" for key, value in given.items() if value is not None])
 
 
 def print_json(content: Mapping[str, Any]) -> None:

@@ -38,7 +38,7 @@ from dlgsum.config.origin import Layer, Origin, Setting, flatten, layer_of, line
 from dlgsum.config.overrides import parse_overrides
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config, defaults, is_key, key_names
-from dlgsum.config.validate import OUTGROWN, build_config, unknown_key
+from dlgsum.config.validate import OUTGROWN, build_config, in_todays_terms, unknown_key
 from dlgsum.core.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def compose(request: Request, further: Callable[[Config], list[str]] | None = No
 
 def to_yaml(config: Config) -> str:
     """Return the configuration as YAML that ``--config`` reads back; of secrets only that they are set."""
-    return dumped(_escaped(plain(config)))
+    return dumped(escaped(plain(config)))
 
 
 def _given_again(request: Request, names: Mapping[str, Any], layer: Layer) -> dict[str, tuple[Any, str]]:
@@ -172,6 +172,7 @@ def _read_file(request: Request, options: Mapping[str, list[str]]) -> _File:
     if path is not None:
         implied -= dict(flatten(dict(request.values))).keys()
         content = laid_over(content, request.values)
+    content = in_todays_terms(content)
     groups: dict[str, str] = {}
     listed = content.pop("defaults", None) or []
     for entry in listed if isinstance(listed, list) else [listed]:
@@ -199,9 +200,9 @@ def _argument(request: Request, line: str) -> Origin:
 
 def _base_layer(base: Path | Mapping[str, Any]) -> Layer:
     if not isinstance(base, Path):
-        return layer_of(base, Origin("file", "the settings given"))
+        return layer_of(in_todays_terms(base), Origin("file", "the settings given"))
     name = shown_path(base.absolute(), packaged_conf())
-    content = dict(load_yaml(base))
+    content = in_todays_terms(load_yaml(base))
     for key, now in OUTGROWN.items():
         section, _, leaf = key.partition(".")
         if isinstance(content.get(section), dict) and leaf in content[section]:
@@ -272,12 +273,12 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> str | None:
     return None
 
 
-def _escaped(value: Any) -> Any:
+def escaped(value: Any) -> Any:
     """Return nested settings in which a literal ``${`` is not read back as an interpolation."""
     if isinstance(value, dict):
-        return {key: _escaped(item) for key, item in value.items()}
+        return {key: escaped(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_escaped(item) for item in value]
+        return [escaped(item) for item in value]
     if isinstance(value, str) and "${" in value:
         return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + "\\${", value)
     return value

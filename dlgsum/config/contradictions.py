@@ -32,10 +32,10 @@ def contradictions(config: Config) -> list[str]:
     if weights.rouge1 + weights.rouge2 + weights.rougeL == 0:
         problems.append("metrics.weights are all 0; at least one must be positive")
     monitoring = config.monitoring
-    if monitoring.histograms_every and not (monitoring.enabled and config.tracking.tensorboard):
+    if monitoring.histograms_every and not (monitoring.enabled and "tensorboard" in config.tracking.trackers):
         problems.append(
             f"monitoring.histograms_every={monitoring.histograms_every} needs TensorBoard, which shows histograms; set "
-            "tracking.tensorboard=true (and monitoring.enabled=true), or histograms_every=0"
+            "tracking.trackers=[tensorboard] (and monitoring.enabled=true), or histograms_every=0"
         )
     generation = config.generation
     trained = config.tokenizer.decoder_max_len

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+PLACES = ("OUTPUT_DIR", "DLGSUM__GENERAL__OUTPUT_DIR", "DLGSUM_STORE", "DLGSUM__TRACKING__STORE")
+"""Variables that say where experiments and models are; what else the environment says is of no concern to those."""
 
 
 @dataclass(frozen=True)
@@ -27,3 +31,8 @@ class Request:
     base: Path | Mapping[str, Any] | None = None
     overrides_from: str = ""
     secrets: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def only_places(self) -> Request:
+        """Return the request with as much of the environment as says where experiments and models are."""
+        environ = {key: value for key, value in self.environ.items() if key in PLACES}
+        return dataclasses.replace(self, environ=environ)

@@ -40,8 +40,25 @@ RENAMED = {
 
 # Settings of earlier versions of dlgsum, which saved runs may still have, and what holds now.
 OUTGROWN = {
-    "monitoring.non_finite": "steps that are not finite are skipped and counted, see training.max_skipped_steps"
+    "monitoring.non_finite": "steps that are not finite are skipped and counted, see training.max_skipped_steps",
+    "tracking.tensorboard": "tracking.trackers=[tensorboard] writes for TensorBoard",
 }
+
+
+def in_todays_terms(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file that an earlier version of dlgsum saved, with what has a new name under it.
+
+    ``tracking.tensorboard: true`` becomes one of ``tracking.trackers``; false goes. Whatever else it holds stays, as
+    a mistake to be reported.
+    """
+    tracking = content.get("tracking")
+    if not isinstance(tracking, Mapping) or not isinstance(tracking.get("tensorboard"), bool):
+        return dict(content)
+    rest = {name: value for name, value in tracking.items() if name != "tensorboard"}
+    if tracking["tensorboard"]:
+        rest["trackers"] = list(dict.fromkeys([*(rest.get("trackers") or []), "tensorboard"]))
+    return {**content, "tracking": rest}
+
 
 # Names that were in transformers 4 and are nowhere now.
 GONE = {

@@ -55,20 +55,25 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees either the old file or the new one, even after a crash.
+    """Write ``text`` in UTF-8, as ``write_bytes_atomic`` does."""
+    write_bytes_atomic(path, text.encode("utf-8"))
+
+
+def write_bytes_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees either the old one or the new one, even after a crash.
 
     Raises:
         OSError: the folder is not writable or the disk is full; the old file is then untouched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists() and not path.is_file():  # /dev/stdout, a pipe: written to, never replaced by a file
-        path.write_text(text, encoding="utf-8", newline="")
+        path.write_bytes(data)
         return
     temporary = _beside(path, ".tmp")
     try:
         # Not mkstemp, whose files only the owner may read: who may read this one, the umask says.
-        with temporary.open("x", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+        with temporary.open("xb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -19,6 +19,7 @@ SEAMS = {
     "scorers": "dlgsum.metrics.scorers",
     "families": "dlgsum.models.families",
     "detectors": "dlgsum.monitoring.detectors",
+    "trackers": "dlgsum.tracking.trackers",
 }
 
 

@@ -17,10 +17,10 @@ from dlgsum.core.errors import ConfigError, DataError, UsageError, nearest
 from dlgsum.core.files import is_file
 from dlgsum.core.log import gathered_warnings
 from dlgsum.metrics.suite import known_metric_names
-from dlgsum.recipes import wiring
+from dlgsum.recipes.named import run_named
 from dlgsum.recipes.settle import compose_and_check
+from dlgsum.recipes.stored import place_of
 from dlgsum.recipes.wiring import NOT_SCORES
-from dlgsum.tracking.run import find_run
 
 DEFAULTS = "defaults"
 
@@ -97,7 +97,7 @@ def named(name: str, config_dir: Path | None) -> Composition:
         raise UsageError(f"{path}: there is no such file")
     try:
         # The environment may say where the runs are (OUTPUT_DIR).
-        run = find_run(name, wiring.output_dir(compose(Request(config_dir=config_dir)).config))
+        run = run_named(name, place_of(compose(Request(config_dir=config_dir)).config))
     except UsageError as error:
         guess = nearest(name, [DEFAULTS, *experiments])
         raise UsageError(

@@ -12,7 +12,9 @@ from dlgsum.config.request import Request
 from dlgsum.core.device import plan_device
 from dlgsum.core.errors import DataError, EnvironmentProblem, UsageError
 from dlgsum.recipes import wiring
-from dlgsum.tracking.run import find_run, list_runs
+from dlgsum.recipes.named import run_named
+from dlgsum.recipes.stored import place_of
+from dlgsum.tracking.run import list_runs
 
 if TYPE_CHECKING:
     from dlgsum.monitoring.nan.examine import Examination
@@ -49,7 +51,7 @@ def find(name: str, request: Request, step: int | None = None) -> tuple[Path, li
     """Return the report that is meant, and the run's other ones.
 
     Args:
-        name: a report's folder, or a run as ``tracking.run.find_run`` takes it; ``latest`` is the newest run that has
+        name: a report's folder, or a run as ``recipes.named.run_named`` takes it; ``latest`` is the newest run that has
             a report, as a run that ends in NaN may have no model.
         step: of the report; the latest one without.
 
@@ -65,14 +67,15 @@ def find(name: str, request: Request, step: int | None = None) -> tuple[Path, li
         name = str(given.parent)
     elif given.is_dir() and not (given / "config.yaml").is_file():
         raise DataError(f"{given} has no report.json, so that it is no whole report", "Name another one, or a run.")
-    folder = wiring.output_dir(compose(request).config)
+    config = compose(request).config
+    folder = wiring.output_dir(config)
     if name == "latest":
         runs = [run for run in list_runs(folder) if find_reports(run.path)]
         if not runs:
             raise UsageError(f"No run in {folder / 'experiments'} has a report about NaN", _WHEN)
         run = runs[-1]
     else:
-        run = find_run(name, folder)
+        run = run_named(name, place_of(config))
     reports = find_reports(run.path)
     if not reports:
         raise UsageError(f"Run {run.id} has no report about NaN", _WHEN)

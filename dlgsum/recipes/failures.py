@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dlgsum.core.errors import DlgsumError, EnvironmentProblem, Interrupted, TrainingFailed
 from dlgsum.core.files import disk_is_full
 from dlgsum.core.signals import terminated_like_interrupted
-from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.run import RunFolder, Status
 
 if TYPE_CHECKING:
     from transformers import TrainerState
@@ -72,7 +72,7 @@ def has_checkpoint(run: RunFolder) -> bool:
     return any(run.checkpoints.glob("checkpoint-*"))
 
 
-def status_of(error: BaseException) -> str:
+def status_of(error: BaseException) -> Status:
     """Return the state of a run that an error ended: interrupted or failed."""
     return "interrupted" if isinstance(error, (KeyboardInterrupt, Interrupted)) else "failed"
 

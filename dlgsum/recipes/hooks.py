@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from dlgsum.config.schema import Config
 from dlgsum.core.console import messages
 from dlgsum.core.signals import StopWish
-from dlgsum.monitoring.alerts import Alerts
 from dlgsum.monitoring.watch import Watch
 from dlgsum.recipes import mirrors
+from dlgsum.recipes.observers import Observers
 from dlgsum.recipes.watching import build_watch, nan_reporter, tell_event
 from dlgsum.tracking.progress import ProgressFile
 from dlgsum.tracking.run import RunFolder
@@ -42,7 +42,7 @@ def attach(
     config: Config,
     run: RunFolder,
     save_model: SaveModel,
-    alerts: Alerts,
+    observers: Observers,
     *,
     resumed_at: int | None,
 ) -> Hooks:
@@ -73,14 +73,19 @@ def attach(
     )
     stop = StopCleanly(StopWish(), Deadline(None), agree=parallel.any_of, alone=trainer.args.world_size == 1)
     beat = ProgressFile(run.path) if first else ProgressFile(None)
-    watch = build_watch(config, run, alerts, first=first)
+    watch = build_watch(config, run, observers.alerts, first=first)
     monitor = _monitor(trainer, config, watch, stream)
     record = Record(
-        trainer, stream, run, predictions=config.tracking.save_predictions, measured=monitor.take if monitor else dict
+        trainer,
+        stream,
+        run,
+        predictions=config.tracking.save_predictions,
+        samples=config.tracking.samples,
+        measured=monitor.take if monitor else dict,
     )
     # Best first: the line that progress prints says whether this model is the best. The monitor before the record,
     # which takes what it measured. Stop last: it overrules the others.
-    for hook in (keep_best, monitor, record, progress, _beating(beat), stop):
+    for hook in (keep_best, monitor, record, progress, _alive(beat, observers), stop):
         if hook is not None:
             trainer.add_callback(hook)
     trainer.stop = stop
@@ -90,7 +95,7 @@ def attach(
         trainer.checkpoint_plan.gather.append(monitor.gather)
     trainer.on_not_finite = nan_reporter(trainer, run, config)
     if first:
-        trainer.on_event = partial(tell_event, run, alerts)
+        trainer.on_event = partial(tell_event, run, observers.alerts)
     return Hooks(trainer, keep_best, progress, stop, stream, watch)
 
 
@@ -109,8 +114,8 @@ def _monitor(trainer: SummarizationTrainer, config: Config, watch: Watch, stream
     )
 
 
-def _beating(file: ProgressFile) -> Any:
-    """Return a callback that shows that the run is alive."""
+def _alive(file: ProgressFile, observers: Observers) -> Any:
+    """Return a callback that shows that the run is alive, and how far it has come."""
     from transformers import TrainerCallback
 
     class Beat(TrainerCallback):
@@ -121,6 +126,7 @@ def _beating(file: ProgressFile) -> Any:
             file.beat(state.global_step, state.max_steps, "evaluating")
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            observers.indexed()
             file.beat(state.global_step, state.max_steps, "saving" if control.should_save else "training")
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

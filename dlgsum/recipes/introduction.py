@@ -28,6 +28,19 @@ def say(name: str, text: object) -> None:
     messages().print(f"{name:<12}{text}", markup=False)
 
 
+def describe_machine(run: RunFolder) -> None:
+    """Save what the run depends on besides its configuration and data."""
+    write_json(run.path / "environment.json", describe_environment())
+
+
+def where_it_shows(config: Config) -> str:
+    """Return where a run can be looked at, in words; without W&B also how to switch it on."""
+    mirrors = list(dict.fromkeys(config.tracking.trackers))
+    if config.wandb.mode != "disabled":
+        return ", ".join(["local", f"W&B ({config.wandb.mode})", *mirrors])
+    return f"{', '.join(['local', *mirrors])} (W&B is off; to switch it on: `wandb login`, then wandb.mode=online)"
+
+
 def sizes(datasets: Mapping[str, EncodedSplit], model: Any) -> str:
     """Return the rows of each split and the parameters of the model, in words."""
     rows = ", ".join(f"{name} {len(split)}" for name, split in datasets.items())
@@ -41,7 +54,7 @@ def describe(run: RunFolder, config: Config, prepared: Prepared) -> None:
         DataError: something was found that would make the run worthless.
     """
     run.write_config(to_yaml(config))
-    write_json(run.path / "environment.json", describe_environment())
+    describe_machine(run)  # again: torch is there by now, with its threads and the devices that it sees
     write_json(run.path / "data.json", {"splits": [split.describe() for split in prepared.splits.all]})
     data_check.save_report(prepared.report, run.path / "data_check.json")
     if config.monitoring.progress != "off":

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
-from dlgsum.config.masking import plain
 from dlgsum.config.schema import Alerts as Settings
 from dlgsum.config.schema import Config
 from dlgsum.monitoring.alerts import Alert, Alerts
 from dlgsum.recipes import announce
+from dlgsum.tracking.choice import WANDB, chosen, tracker_class
 from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.tracker import Opening
 
 if TYPE_CHECKING:
-    from dlgsum.tracking.stream import Tracker
+    from dlgsum.tracking.detached import Detached
 
 logger = logging.getLogger(__name__)
 
@@ -32,38 +33,29 @@ def build_alerts(config: Config, run: RunFolder, mirror: Callable[[Alert], None]
     return Alerts(config.monitoring.alerts, record=run.alerts, source=source, mirrors=[mirror])
 
 
-def build_trackers(config: Config, run: RunFolder, *, resumed_at: int | None = None) -> list[Tracker]:
+def build_trackers(config: Config, run: RunFolder, *, resumed_at: int | None = None) -> list[Detached]:
     """Open the mirrors that the configuration names, and join a W&B run that the user has open.
 
-    One that cannot be opened is left out, loudly.
+    All of them get threads of their own, TensorBoard too: a disk can hang like a network, and one rule is simpler. One
+    that cannot be opened is left out, loudly.
 
     Args:
         resumed_at: the step that the run goes on from, -1 where it starts over; None: a new run.
     """
-    opened: list[Tracker] = []
-    for name, make in _wanted(config, run, resumed_at):
+    from dlgsum.tracking.detached import Detached, reason
+
+    opening = Opening(run, config, resumed_at)
+    opened = []
+    for name in chosen(config):
+        title = name
         try:
-            opened.append(make())
+            kind = tracker_class(name)
+            title = kind.title
+            kind.prepare()
         except Exception as error:  # they raise many kinds; none may stop a training run
-            logger.warning("%s is left out of this run (%s); the local record is complete", name, error)
+            logger.warning("%s is left out of this run (%s); the local record is complete", title, reason(error))
+            continue
+        remedy = f"`dlgsum sync {run.id}` makes it whole" if name == WANDB else ""
+        open_it = partial(kind.open, opening)
+        opened.append(Detached(title, open_it, timeout=config.tracking.finish_timeout, remedy=remedy))
     return opened
-
-
-def _wanted(config: Config, run: RunFolder, resumed_at: int | None) -> Iterator[tuple[str, Callable[[], Tracker]]]:
-    if config.wandb.mode != "disabled" or getattr(sys.modules.get("wandb"), "run", None) is not None:
-        from dlgsum.tracking.trackers.wandb import WandbTracker
-
-        yield (
-            "W&B",
-            lambda: WandbTracker(
-                config.wandb,
-                run_id=run.id,
-                default_name=config.meta.experiment_name,
-                folder=run.path,
-                config=plain(config),
-            ),
-        )
-    if config.tracking.tensorboard:
-        from dlgsum.tracking.trackers.tensorboard import TensorboardTracker
-
-        yield "TensorBoard", lambda: TensorboardTracker(run.path / "tensorboard", resumed_at=resumed_at)

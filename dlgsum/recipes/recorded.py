@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dlgsum.config.schema import Config
 from dlgsum.core.files import write_json
 from dlgsum.core.log import logging_to, route_transformers
-from dlgsum.monitoring.alerts import Alerts
-from dlgsum.recipes import announce
+from dlgsum.recipes import announce, closing, introduction
 from dlgsum.recipes.failures import record_failure, status_of
+from dlgsum.recipes.observers import Observers
 from dlgsum.recipes.processes import Group
 from dlgsum.recipes.result import TrainingResult
 from dlgsum.tracking.run import RunFolder
@@ -28,6 +27,7 @@ class Job:
 
     Attributes:
         reasons: why the model, the data and so on were chosen.
+        observers: who learns how it goes.
         hooks: the callbacks, once there are any.
     """
 
@@ -35,7 +35,7 @@ class Job:
     group: Group
     config: Config
     reasons: dict[str, str]
-    alerts: Alerts
+    observers: Observers
     hooks: Callable[[], Hooks | None]
 
     def do(self, work: Callable[[], TrainingResult]) -> TrainingResult:
@@ -69,7 +69,9 @@ class Job:
         run, since = self.run, time.monotonic()
         run.status("running")
         run.event("start", reasons=self.reasons, processes=self.group.size)
+        self.observers.indexed()
         try:
+            introduction.describe_machine(run)
             result = work()
             write_json(run.results, dataclasses.asdict(result))
             run.status("completed")
@@ -79,15 +81,21 @@ class Job:
             record_failure(run, error, final=not self.group.supervised)
             if not self.group.supervised:
                 self._tell_failure(error, time.monotonic() - since)
+            best = hooks.keep_best.ranking.best if (hooks := self.hooks()) else None
+            closing.draw(run, self.config, best.step if best else None)
             raise
         hooks = self.hooks()
-        announce.completed(self.alerts, run, result, hooks.watch.episodes if hooks else {})
+        announce.completed(self.observers.alerts, run, result, hooks.watch.episodes if hooks else {})
+        closing.register(self.config, run, result)
+        closing.draw(run, self.config, result.best_step)
+        if hooks is not None:
+            closing.show(hooks.stream, run, self.config, result)
         return result
 
     def _tell_failure(self, error: BaseException, seconds: float) -> None:
         hooks = self.hooks()
         announce.ended(
-            self.alerts,
+            self.observers.alerts,
             self.run,
             error,
             seconds=seconds,
@@ -100,7 +108,7 @@ class Job:
         hooks = self.hooks()
         if hooks is not None:
             hooks.progress.close()
-        with suppress(KeyboardInterrupt):  # whoever is tired of waiting for messages has a finished run all the same
-            self.alerts.close()
+        self.observers.indexed()
+        self.observers.close()
         if hooks is not None:  # last, as trackers pass alerts on too
             hooks.stream.finish(summary, failed=failed)

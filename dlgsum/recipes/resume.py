@@ -12,14 +12,14 @@ from pathlib import Path
 from dlgsum.config.compose import compose
 from dlgsum.config.request import Request
 from dlgsum.core.errors import EnvironmentProblem, UsageError
-from dlgsum.recipes import continuing, wiring
+from dlgsum.recipes import continuing
+from dlgsum.recipes.named import run_named
 from dlgsum.recipes.result import TrainingResult, read_result
 from dlgsum.recipes.settle import Settled, settle_config
-from dlgsum.tracking.run import RunFolder, find_run, list_runs
+from dlgsum.recipes.stored import find_place
+from dlgsum.tracking.run import RunFolder, list_runs
 
 logger = logging.getLogger(__name__)
-
-_PLACES = ("OUTPUT_DIR", "DLGSUM__GENERAL__OUTPUT_DIR")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def find(name: str, request: Request, *, force: bool = False) -> Resumable | Tra
     """Find the run that ``name`` means and check that it can go on; a complete one gives its result. No torch yet.
 
     Args:
-        name: as ``tracking.run.find_run`` takes it; ``latest`` is the newest run here, whatever it has.
+        name: as ``recipes.named.run_named`` takes it; ``latest`` is the newest run here, whatever it has.
         request: overrides of the run's own configuration, which may only change what does not decide the result.
         force: let changes of the configuration pass, with a warning.
 
@@ -75,11 +75,11 @@ def find_folder(name: str, request: Request) -> RunFolder:
     if (path / "config.yaml").is_file():
         return RunFolder(path if path.name not in ("", "..") else path.resolve())
     # Only where the runs are: what else a file or a variable says is of no concern to a run that has its settings.
-    environ = {key: value for key, value in request.environ.items() if key in _PLACES}
-    where = Request(overrides=_places(request.overrides), file=request.file, environ=environ)
-    folder = wiring.output_dir(compose(where).config)
+    where = Request(overrides=_places(request.overrides), file=request.file, environ=request.environ)
+    place = find_place(where)
     if name != "latest":
-        return find_run(name, folder)
+        return run_named(name, place)
+    folder = place.output_dir
     runs = list_runs(folder)
     if not runs:
         raise UsageError(f"There are no runs in {folder / 'experiments'}", "Start one with `dlgsum train`.")
@@ -87,7 +87,7 @@ def find_folder(name: str, request: Request) -> RunFolder:
 
 
 def _places(overrides: Sequence[str]) -> list[str]:
-    return [line for line in overrides if line.startswith("general.output_dir=")]
+    return [line for line in overrides if line.startswith(("general.output_dir=", "tracking.store="))]
 
 
 __all__ = ["Resumable", "find", "find_folder"]

@@ -21,6 +21,7 @@ from dlgsum.data.sources import resolve_files
 from dlgsum.metrics.suite import settings_problems
 from dlgsum.models.choice import ModelChoice, choose_checkpoint, model_problems
 from dlgsum.recipes.wiring import NOT_SCORES
+from dlgsum.tracking.choice import tracker_problems
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ def missing_files(config: Config) -> list[str]:
 def config_problems(config: Config) -> list[str]:
     """Return what the schema cannot know to be wrong: plugins, metrics, the model and the files of the data."""
     problems = [*settings_problems(config.metrics, other_names=NOT_SCORES), *model_problems(config.model)]
+    problems += tracker_problems(config)
     try:
         resolve_files(config.data, folder=Path.cwd())
     except ConfigError as error:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from dlgsum.data.sources import Splits
 from dlgsum.recipes import wiring
 from dlgsum.recipes.failures import failures_in_words
 from dlgsum.recipes.limits import Limits
 from dlgsum.recipes.result import TrainingResult
 from dlgsum.recipes.settle import Settled
 from dlgsum.recipes.train import DialogueSummarizationTrainer
-from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.run import Parent, RunFolder
 
 
 def start(
-    settled: Settled, *, run: RunFolder | None = None, processes: int = 1, limits: Limits | None = None
+    settled: Settled,
+    *,
+    run: RunFolder | None = None,
+    processes: int = 1,
+    limits: Limits | None = None,
+    parent: Parent | None = None,
+    splits: Splits | None = None,
 ) -> TrainingResult:
     """Begin a run, or go on with one.
 
@@ -20,6 +27,8 @@ def start(
         run: the run that goes on; a new one when None.
         processes: start so many on this machine, and start them again when one dies.
         limits: how long it may take, and what is let pass.
+        parent: what a new run comes from.
+        splits: its rows, where they were read before; several processes read their own.
 
     Raises:
         DlgsumError: with the exit code of what went wrong.
@@ -30,7 +39,7 @@ def start(
 
         if run is None and not settled.config.training.unsettled:
             settled.config.training.for_processes(processes)  # what cannot be shared out leaves no run folder behind
-        return supervised.go_on(run or wiring.new_run(settled.config), settled, processes, limits)
-    trainer = DialogueSummarizationTrainer(settled=settled, run=run)
+        return supervised.go_on(run or wiring.new_run(settled.config, parent), settled, processes, limits)
+    trainer = DialogueSummarizationTrainer(settled=settled, run=run, parent=parent, splits=splits)
     with failures_in_words(lambda: trainer.run):
         return trainer.train(limits=limits)

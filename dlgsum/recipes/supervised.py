@@ -8,11 +8,11 @@ import time
 from dlgsum.config.compose import to_yaml
 from dlgsum.config.masking import secret_environment
 from dlgsum.core.errors import EnvironmentProblem
-from dlgsum.monitoring.alerts import Alerts
 from dlgsum.recipes import announce
 from dlgsum.recipes.failures import failures_in_words, record_failure
 from dlgsum.recipes.launch import supervise
 from dlgsum.recipes.limits import Limits
+from dlgsum.recipes.observers import observers_of
 from dlgsum.recipes.result import TrainingResult, read_result
 from dlgsum.recipes.settle import Settled
 from dlgsum.tracking.lock import RunLock
@@ -35,7 +35,10 @@ def go_on(run: RunFolder, settled: Settled, processes: int, limits: Limits) -> T
     with failures_in_words(lambda: run), RunLock(run.path):
         # The processes take their configuration from here, and what must not be saved from their environment.
         run.write_config(to_yaml(config))
-        alerts = Alerts(config.monitoring.alerts, record=run.alerts, source=announce.source_of(config, run))
+        run.status("running")
+        observers = observers_of(config, run, lambda alert: None, first=True)
+        observers.indexed()
+        alerts = observers.alerts
 
         def relaunched(attempt: int, reason: str, pause: float) -> None:
             announce.relaunched(alerts, run, attempt=attempt, reason=reason, pause=pause, processes=processes)
@@ -57,7 +60,8 @@ def go_on(run: RunFolder, settled: Settled, processes: int, limits: Limits) -> T
             )
             raise
         finally:
-            alerts.close()
+            observers.indexed()
+            observers.close()
         result = read_result(run)
     if result is None:
         raise EnvironmentProblem(f"The processes ended, but {run.results} cannot be read", f"The log is {run.log}.")

@@ -13,17 +13,18 @@ from dlgsum.config.schema import Config
 from dlgsum.core.errors import UsageError
 from dlgsum.core.signals import signals_as_wish
 from dlgsum.data.sources import Splits, resolve_files
-from dlgsum.monitoring.alerts import Alert, Alerts
-from dlgsum.recipes import announce, continuing, introduction, mirrors, schedule, wiring
+from dlgsum.monitoring.alerts import Alert
+from dlgsum.recipes import announce, continuing, introduction, schedule, wiring
 from dlgsum.recipes.config_dict import request_for
 from dlgsum.recipes.failures import interruption
 from dlgsum.recipes.limits import Limits
+from dlgsum.recipes.observers import Observers, observers_of
 from dlgsum.recipes.prepare import Prepared, load_generator, prepare
 from dlgsum.recipes.processes import ALONE, together
 from dlgsum.recipes.recorded import Job
 from dlgsum.recipes.result import TrainingResult, finish
 from dlgsum.recipes.settle import Settled, settle, settle_config
-from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.run import Parent, RunFolder
 
 if TYPE_CHECKING:
     from dlgsum.data.encode import EncodedSplit
@@ -44,6 +45,8 @@ class DialogueSummarizationTrainer:
         settled: a configuration settled before; the command line has one.
         run: the folder of a run that is to go on from its newest valid checkpoint, or from the start where it has
             none; a new one when None.
+        parent: what a new run comes from.
+        splits: the rows, where they were read before.
 
     Raises:
         ConfigError: the settings are wrong; every problem is reported.
@@ -56,6 +59,8 @@ class DialogueSummarizationTrainer:
         *,
         settled: Settled | None = None,
         run: RunFolder | None = None,
+        parent: Parent | None = None,
+        splits: Splits | None = None,
     ) -> None:
         if settled is None:
             settled = settle_config(config) if isinstance(config, Config) else settle(request_for(config or {}))
@@ -66,13 +71,14 @@ class DialogueSummarizationTrainer:
         self.run = run
         self.datasets: dict[str, EncodedSplit] = {}
         self._goes_on = run is not None
-        self._splits: Splits | None = None
+        self._parent = parent
+        self._splits = splits
         self._prepared: Prepared | None = None
         self._generator: SummaryGenerator | None = None
         self._trainer: SummarizationTrainer | None = None
         self._hooks: Hooks | None = None
         self._group = ALONE
-        self._alerts: Alerts | None = None
+        self._observers: Observers | None = None
         self._checkpoint: Checkpoint | None = None
         self._trained = False
 
@@ -92,16 +98,16 @@ class DialogueSummarizationTrainer:
         return self._run().best_model
 
     @property
-    def alerts(self) -> Alerts:
-        """Who is told how the run goes; closed when training ends."""
-        if self._alerts is None:
+    def observers(self) -> Observers:
+        """Who learns how the run goes; closed when training ends."""
+        if self._observers is None:
 
             def mirror(alert: Alert) -> None:
                 if self._hooks is not None:
                     self._hooks.stream.alert(alert.title, alert.text, alert.severity)
 
-            self._alerts = mirrors.build_alerts(self.config, self._run(), mirror, first=self._group.first)
-        return self._alerts
+            self._observers = observers_of(self.config, self._run(), mirror, first=self._group.first)
+        return self._observers
 
     @property
     def hooks(self) -> Hooks:
@@ -190,7 +196,7 @@ class DialogueSummarizationTrainer:
                 self._read_data()  # files that cannot work leave no run folder behind
             run = group.same_run(self._run)
             self.run = run
-            job = Job(run, group, self.config, dict(self.settled.reasons), self.alerts, lambda: self._hooks)
+            job = Job(run, group, self.config, dict(self.settled.reasons), self.observers, lambda: self._hooks)
             return job.do(lambda: self._train(datasets, resume_from_checkpoint, limits or Limits()))
 
     def evaluate(
@@ -241,7 +247,7 @@ class DialogueSummarizationTrainer:
 
     def _run(self) -> RunFolder:
         if self.run is None:
-            self.run = wiring.new_run(self.config)
+            self.run = wiring.new_run(self.config, self._parent)
         return self.run
 
     def _settle_batch_size(self, prepared: Prepared) -> None:
@@ -270,6 +276,7 @@ class DialogueSummarizationTrainer:
         self._say("run", run.path)
         self._say("model", f"{self.settled.model.checkpoint} ({self.settled.model.reason})")
         self._say("data", self.settled.reasons["data"])
+        self._say("tracking", introduction.where_it_shows(self.config))
         self._checkpoint = group.from_first(self._checkpoint_to_go_on_from)
         prepared = self._prepare()
         continuing.refuse_changed_data(self._checkpoint, prepared, force=limits.force)
@@ -289,7 +296,7 @@ class DialogueSummarizationTrainer:
         continuing.take_up_parts(trainer, run)
         if group.first and not group.relaunched:
             announce.started(
-                self.alerts,
+                self.observers.alerts,
                 run,
                 self.config,
                 model=self.settled.model.checkpoint,
@@ -335,5 +342,5 @@ class DialogueSummarizationTrainer:
         writer = ModelWriter(trainer, self.config, self.datasets, run.id)
         begun = -1 if self._goes_on else None
         resumed_at = self._checkpoint.step if self._checkpoint else begun
-        self._hooks = attach(trainer, config, run, writer, self.alerts, resumed_at=resumed_at)
+        self._hooks = attach(trainer, config, run, writer, self.observers, resumed_at=resumed_at)
         self._trainer = trainer

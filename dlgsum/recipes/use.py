@@ -14,7 +14,8 @@ from dlgsum.core.errors import ConfigError, EnvironmentProblem, UsageError
 from dlgsum.data.rows import Split
 from dlgsum.models.choice import saved_model
 from dlgsum.recipes import wiring
-from dlgsum.tracking.run import find_run
+from dlgsum.recipes.named import model_folder_named
+from dlgsum.recipes.stored import place_of
 
 if TYPE_CHECKING:
     from dlgsum.data.encode import EncodedSplit
@@ -60,7 +61,7 @@ class LoadedModel:
 
 
 def find_model(name: str, request: Request) -> TrainedModel:
-    """Find a model by run id, unique prefix, ``latest``, ``best``, run folder or model folder; torch is not needed.
+    """Find a model by run id, unique prefix, ``latest``, ``best``, ``models:NAME`` or folder; torch is not needed.
 
     The configuration is the one saved with the model, with the overrides of ``request`` on top. A folder that
     dlgsum did not write takes the defaults.
@@ -78,10 +79,7 @@ def find_model(name: str, request: Request) -> TrainedModel:
             "Name a run, such as latest, or a model folder, such as outputs/experiments/<run>/models/best_model.",
         )
     else:
-        run = find_run(name, wiring.output_dir(compose(request).config))
-        folder, label = run.best_model, run.id
-        if not (folder / "config.json").is_file():
-            raise UsageError(f"Run {run.id} has no model in {folder}", "It may not have reached its first evaluation.")
+        folder, label = model_folder_named(name, place_of(compose(request).config))
     saved = folder / "dlgsum.yaml"
     if saved.is_file():
         request = dataclasses.replace(request, base=saved)

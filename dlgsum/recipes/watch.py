@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlgsum.config.schema import Config
+from dlgsum.core.lenient import read_object
 from dlgsum.recipes.failures import resume_command
-from dlgsum.recipes.watch_files import Tail, last_warnings, read_object
-from dlgsum.recipes.watch_find import Holder
+from dlgsum.recipes.watch_files import Tail, last_warnings
 from dlgsum.recipes.watch_state import ENDED, RunState, RunView
+from dlgsum.tracking.liveness import Holder
 from dlgsum.tracking.progress import NAME
 from dlgsum.tracking.run import RunFolder
 

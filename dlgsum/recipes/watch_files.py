@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dlgsum.core.files import read_json
 from dlgsum.core.masking import masked
 
 _CHUNK = 2**20  # bytes read at once, and the longest row that is taken
@@ -78,14 +77,6 @@ def _rows(lines: bytes, landmark: bytes | None) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(row, dict):
             yield row
-
-
-def read_object(path: Path) -> dict[str, Any] | None:
-    """Return a JSON object; None where there is none, or none that can be read just now."""
-    try:
-        return read_json(path)
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def last_warnings(path: Path, count: int) -> list[str]:

@@ -1,23 +1,20 @@
-"""Which run is to be watched, with which settings, and whether its process still lives."""
+"""Which run is to be watched, and with which settings."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import socket
 import time
 from typing import TYPE_CHECKING
-
-import psutil
 
 from dlgsum.config.compose import compose
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import ConfigError, UsageError
+from dlgsum.core.lenient import read_object, whole
 from dlgsum.recipes.announce import source_of
 from dlgsum.recipes.resume import find_folder
-from dlgsum.recipes.watch_files import read_object
-from dlgsum.recipes.watch_state import whole
+from dlgsum.tracking.liveness import Holder
 from dlgsum.tracking.progress import NAME
 from dlgsum.tracking.run import RunFolder, list_runs
 
@@ -91,51 +88,6 @@ def open_alerts(run: RunFolder, config: Config, *, recorded: bool = True) -> Ale
 
     record = run.alerts if recorded else None
     return Alerts(config.monitoring.alerts, record=record, source=source_of(config, run))
-
-
-class Holder:
-    """The process that holds a run folder, as far as it can be asked for from this machine.
-
-    The supervisor of several processes holds it while it starts them again. A number that the system has given to
-    another process before the first look is taken for the run's; then only silence tells.
-    """
-
-    def __init__(self, run: RunFolder) -> None:
-        self._path = run.path
-        self._process: psutil.Process | None = None
-        self._beyond_sight = 0
-
-    def gone(self, pid: int | None, *, changed: bool = False) -> bool:
-        """Say whether the process is certainly not there; no where nobody can tell.
-
-        Args:
-            pid: the process that ``status.json`` names; ``lock.json`` comes first.
-            changed: whether the run has just reported. A run that reports again and again without a process is in
-                a container of its own, and cannot be asked for from here.
-        """
-        gone = self.alive(pid) is False
-        self._beyond_sight += gone and changed
-        return gone and self._beyond_sight < 3
-
-    def alive(self, pid: int | None) -> bool | None:
-        """Say whether the process is there; None where nobody can tell."""
-        held = read_object(self._path / "lock.json") or {}
-        progress = read_object(self._path / NAME) or {}
-        pid = whole(held.get("pid")) or pid
-        host = held.get("host") or (progress.get("host") if progress.get("pid") == pid else None)
-        if pid is None or pid <= 0 or host != socket.gethostname():
-            return None
-        return self._lives(pid)
-
-    def _lives(self, pid: int) -> bool:
-        try:
-            if self._process is None or self._process.pid != pid:
-                self._process = psutil.Process(pid)
-            return bool(self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE)
-        except psutil.NoSuchProcess:
-            return False
-        except (psutil.Error, OverflowError):
-            return True  # there, but of somebody else
 
 
 def _running(newest: RunFolder) -> RunFolder | None:

@@ -6,9 +6,9 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
+from dlgsum.core.lenient import moment, number, whole
 from dlgsum.core.masking import masked
 
 ENDED = ("completed", "failed", "interrupted")
@@ -241,31 +241,3 @@ class RunView:
             return None
         (first, begin), (last, end) = recent[0], recent[-1]
         return (end - begin) / (last - first) * max(0, total - step) if last > first and end > begin else None
-
-
-def number(value: Any) -> float | None:
-    """Return a number as our files hold it, NaN and infinities as words; None for everything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    if isinstance(value, str) and value not in ("NaN", "Infinity", "-Infinity"):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
-
-
-def whole(value: Any) -> int | None:
-    """Return a whole number; None for everything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def moment(value: Any) -> float | None:
-    """Return a time, written as a number or in ISO 8601, in seconds since 1970; None for everything else."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value).timestamp()
-        except (ValueError, OverflowError, OSError):
-            return None
-    found = number(value)
-    return found if found is not None and math.isfinite(found) else None

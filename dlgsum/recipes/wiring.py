@@ -16,7 +16,7 @@ from dlgsum.data.sources import Splits, load_splits, resolve_files
 from dlgsum.metrics.suite import MetricSuite
 from dlgsum.models.choice import ModelChoice, saved_model
 from dlgsum.models.family import family_for
-from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.run import Parent, RunFolder
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -38,8 +38,8 @@ def output_dir(config: Config) -> Path:
     return Path(config.general.output_dir)
 
 
-def new_run(config: Config) -> RunFolder:
-    """Make the folder of a new run, with its configuration in it.
+def new_run(config: Config, parent: Parent | None = None) -> RunFolder:
+    """Make the folder of a new run, with its configuration in it, and what it comes from.
 
     Raises:
         EnvironmentProblem: nothing can be written there.
@@ -48,6 +48,8 @@ def new_run(config: Config) -> RunFolder:
     try:
         run = RunFolder.create(folder)
         run.write_config(to_yaml(config))
+        if parent is not None:
+            run.write_parent(parent)
     except OSError as error:
         raise EnvironmentProblem(
             f"No run folder can be made in {folder}: {error.strerror}", "Choose another: general.output_dir=DIR"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlgsum.config.masking import hidden_line
+from dlgsum.core.hardware.nvml import read_nvidia
 from dlgsum.core.masking import masked
 
 PACKAGES = (
@@ -21,22 +22,33 @@ PACKAGES = (
 
 
 def describe_environment() -> dict[str, Any]:
-    """Return versions, hardware, the git commit and the command line, without secrets."""
-    import torch
+    """Return versions, hardware, the git commit and the command line, without secrets.
 
+    torch is not imported for this, which takes seconds: where nobody has imported it, ``torch_threads`` is None, and
+    ``gpus`` are the cards that the driver knows, whichever of them this process may use.
+    """
+    threads, gpus = _torch()
     return {
         "dlgsum": _version("dlgsum"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": platform.node(),
         "cpu_count": os.cpu_count(),
-        "torch_threads": torch.get_num_threads(),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "torch_threads": threads,
+        "gpus": gpus,
         "packages": {name: _version(name) for name in PACKAGES},
         "git": _git(Path.cwd()),
         "command": masked(" ".join(hidden_line(part) for part in sys.argv)),
         "working_directory": str(Path.cwd()),
     }
+
+
+def _torch() -> tuple[int | None, list[str]]:
+    """Return the threads of torch and the names of the cards."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None, [card.name for card in read_nvidia().cards if card.name]
+    return torch.get_num_threads(), [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 def _version(package: str) -> str | None:

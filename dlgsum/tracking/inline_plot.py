@@ -56,10 +56,15 @@ def korean_font() -> str | None:
 _told = False
 
 
+def has_letters_for(*texts: str) -> bool:
+    """Say whether Hangul among ``texts``, if there is any, can be drawn."""
+    return not any(_HANGUL.search(text) for text in texts) or korean_font() is not None
+
+
 def lacks_hangul(*texts: str) -> bool:
     """Say, once in a process, that Hangul among ``texts`` cannot be drawn."""
     global _told
-    lacks = not _told and any(_HANGUL.search(text) for text in texts) and korean_font() is None
+    lacks = not _told and not has_letters_for(*texts)
     _told = _told or lacks
     return lacks
 
@@ -92,7 +97,7 @@ def draw(series: Series, title: str) -> Figure | None:
         return None
     from matplotlib.figure import Figure
 
-    with _settings():
+    with settings():
         figure = Figure(figsize=(7, 3.5), dpi=100, layout="constrained")
         axes = figure.subplots()
         if lines:
@@ -105,12 +110,17 @@ def draw(series: Series, title: str) -> Figure | None:
 
 
 def png(figure: Figure) -> str:
-    """Return the figure as a PNG, in base64 as notebooks take it; letters without a glyph are boxes."""
+    """Return the figure as a PNG, in base64 as notebooks take it."""
+    return base64.b64encode(png_bytes(figure)).decode("ascii")
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """Return the figure as a PNG; letters without a glyph are boxes."""
     picture = io.BytesIO()
-    with _settings(), warnings.catch_warnings():
+    with settings(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from")
         figure.savefig(picture, format="png")
-    return base64.b64encode(picture.getvalue()).decode("ascii")
+    return picture.getvalue()
 
 
 def _finite(values: list[float]) -> bool:
@@ -148,7 +158,7 @@ def _draw_bars(axes: Axes, single: Mapping[str, float]) -> None:
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
+def settings() -> Iterator[None]:
     """Draw with a Korean font where there is one, and texts as they are: a dollar begins no formula."""
     import matplotlib as mpl
 

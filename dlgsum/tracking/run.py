@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dlgsum.core.errors import UsageError, nearest
 from dlgsum.core.files import dumps, read_json, write_json, write_text_atomic
 from dlgsum.core.log import event_row
 from dlgsum.core.masking import masked_values
 from dlgsum.core.streams import LineFile
+
+Status = Literal["running", "completed", "failed", "interrupted", "pruned", "lost"]
+"""What a run can be; it is lost when it was running and its process is gone."""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What a run came from: its kind (rerun, checkpoint, sweep or fold) and the id of it."""
+
+    kind: str
+    id: str
 
 
 @dataclass(frozen=True)
@@ -120,18 +132,60 @@ class RunFolder:
         file.write(dumps(event_row(kind, words, level=level, logger="dlgsum.run", **details)))
         file.close()
 
-    def status(self, status: str, **details: Any) -> None:
-        """Record the state the run is in: running, completed, failed or interrupted; details without secrets."""
-        content = {"status": status, "pid": os.getpid(), "time": time.time(), **masked_values(details)}
+    def status(self, status: Status, **details: Any) -> None:
+        """Record the state the run is in, and keep the time of the first such record; details without secrets."""
+        now = time.time()
+        content = {
+            "status": status, "pid": os.getpid(), "host": socket.gethostname(), "time": now,
+            "started": self._status().get("started", now), **masked_values(details),
+        }  # fmt: skip
         write_json(self.path / "status.json", content)
+
+    def _status(self) -> dict[str, Any]:
+        """Return what ``status`` wrote last; empty where there is nothing to read."""
+        try:
+            return read_json(self.path / "status.json")
+        except (OSError, ValueError):
+            return {}
 
     @property
     def state(self) -> str:
         """What ``status`` recorded last; empty where there is nothing to read."""
+        return str(self._status().get("status", ""))
+
+    @property
+    def visualizations(self) -> Path:
+        """Charts of the run."""
+        return self.path / "visualizations"
+
+    @property
+    def parent(self) -> Parent | None:
+        """What this run came from; None for a run of its own."""
         try:
-            return str(read_json(self.path / "status.json").get("status", ""))
+            content = read_json(self.path / "parent.json")
+            return Parent(str(content["kind"]), str(content["id"]))
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write_parent(self, parent: Parent) -> None:
+        """Record what this run came from."""
+        write_json(self.path / "parent.json", {"kind": parent.kind, "id": parent.id})
+
+    @property
+    def annotations(self) -> dict[str, Any]:
+        """Tags and notes that were given after the run began, in the place of those of its configuration."""
+        try:
+            return read_json(self.path / "annotations.json")
         except (OSError, ValueError):
-            return ""
+            return {}
+
+    def annotate(self, *, tags: list[str] | None = None, notes: str | None = None) -> None:
+        """Replace the tags, or the notes, of the run; None leaves them as they are."""
+        given = {"tags": tags, "notes": notes}
+        write_json(
+            self.path / "annotations.json",
+            self.annotations | {name: value for name, value in given.items() if value is not None},
+        )
 
     def write_config(self, text: str) -> None:
         """Save the resolved configuration."""

@@ -8,9 +8,14 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from dlgsum.core.files import append_jsonl, dumps, read_jsonl, write_text_atomic
+from dlgsum.tracking.detached import Detached, reason, wait_for
+from dlgsum.tracking.tracker import Sample, Tracker
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -18,25 +23,18 @@ OF_THE_MACHINE = ("throughput/", "host/", "gpu/", "/runtime")
 """Parts of the names of metrics that are never the same twice: times, and what the machine was doing besides."""
 
 
-class Tracker(Protocol):
-    """A mirror of the local record. It may fail; it must not stop training."""
-
-    name: str
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Take the metrics of one step; steps never go back."""
-
-    def finish(self, summary: Mapping[str, Any], *, failed: bool) -> None:
-        """Close the record with the final summary."""
-
-
 class MetricStream:
     """Write metrics to ``metrics.jsonl`` and pass them on to the mirrors.
 
-    Rows are ``{"step", "epoch", "time", "metrics"}``. A mirror that raises is dropped, loudly and once.
+    Rows are ``{"step", "epoch", "time", "metrics"}``. A mirror that raises is dropped, loudly and once. A run that goes
+    on passes on what is new; what the file already had, the mirrors have.
+
+    Args:
+        path: the file.
+        trackers: the mirrors; those that may wait for a network are detached, others are called on the spot.
     """
 
-    def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
+    def __init__(self, path: Path, trackers: Sequence[Tracker | Detached] = ()) -> None:
         self._path = path
         self._trackers = list(trackers)
         self._rows = 0
@@ -81,40 +79,56 @@ class MetricStream:
     def alert(self, title: str, text: str, level: str) -> None:
         """Pass an alert on to the mirrors that can tell somebody; one that cannot be passed on is logged."""
         for tracker in list(self._trackers):
-            tell = getattr(tracker, "alert", None)
             try:
-                if tell is not None:
-                    tell(title, text, level)
+                tracker.alert(title, text, level)
             except Exception as error:  # it may still take metrics
-                logger.warning("%s did not take an alert (%s)", tracker.name, error)
+                logger.warning("%s did not take an alert (%s)", tracker.title, reason(error))
 
-    def histogram(self, step: int, name: str, values: Any) -> None:
+    def histogram(self, step: int, name: str, values: Tensor) -> None:
         """Pass values on to the mirrors that show distributions; the local record has none."""
         self._pass_on("histogram", step, name, values)
 
+    def samples(self, step: int, name: str, rows: Sequence[Sample]) -> None:
+        """Pass predictions on to the mirrors; the run folder has all of an evaluation in predictions/."""
+        if rows:
+            self._pass_on("samples", step, name, rows)
+
+    def image(self, step: int, name: str, path: Path) -> None:
+        """Pass a chart on to the mirrors: a PNG file that stays where it is."""
+        self._pass_on("image", step, name, path)
+
+    def model(self, step: int, folder: Path, metadata: Mapping[str, Any]) -> None:
+        """Pass the folder of the best model on to the mirrors; it stays until ``finish`` has returned."""
+        self._pass_on("model", step, folder, metadata)
+
     def finish(self, summary: Mapping[str, Any], *, failed: bool = False) -> None:
-        """Close the mirrors; rows logged later reach the file only."""
+        """Close the mirrors, all at the same time, and wait for those that are detached; see ``wait_for``.
+
+        Rows logged later reach the file only.
+        """
         trackers, self._trackers = self._trackers, []
+        detached = [tracker for tracker in trackers if isinstance(tracker, Detached)]
+        for mirror in detached:
+            mirror.end(summary, failed=failed)
         for tracker in trackers:
-            try:
-                tracker.finish(summary, failed=failed)
-            except Exception as error:
-                self._drop(tracker, error)
+            if not isinstance(tracker, Detached):
+                try:
+                    tracker.finish(summary, failed=failed)
+                except Exception as error:
+                    _tell(tracker, error)
+        wait_for(detached)
 
     def _pass_on(self, method: str, *arguments: Any) -> None:
-        """Call a method of every mirror that has it; one that raises is dropped."""
+        """Call a method of every mirror; one that raises is dropped."""
         for tracker in list(self._trackers):
             try:
-                getattr(tracker, method, _pass_over)(*arguments)
+                getattr(tracker, method)(*arguments)
             except Exception as error:  # a mirror's failure is never ours
-                self._drop(tracker, error)
-
-    def _drop(self, tracker: Tracker, error: Exception) -> None:
-        self._trackers = [other for other in self._trackers if other is not tracker]
-        with contextlib.suppress(Exception):  # it failed already; this only lets go of its processes
-            tracker.finish({}, failed=True)
-        logger.warning("%s takes no more metrics of this run (%s); the local record is complete", tracker.name, error)
+                self._trackers = [other for other in self._trackers if other is not tracker]
+                with contextlib.suppress(Exception):  # it failed already; this only lets go of its processes
+                    tracker.finish({}, failed=True)
+                _tell(tracker, error)
 
 
-def _pass_over(*arguments: Any) -> None:
-    """What a mirror does that lacks a method."""
+def _tell(tracker: Tracker | Detached, error: Exception) -> None:
+    logger.warning("%s takes no more of this run (%s); the local record is complete", tracker.title, reason(error))

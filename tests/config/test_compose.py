@@ -386,6 +386,7 @@ ENVIRONMENT = {
     "WANDB_MODE": ("offline", "wandb.mode", "offline"),
     "SLACK_WEBHOOK_URL": (SLACK, "monitoring.alerts.slack_webhook_url", SLACK),
     "DISCORD_WEBHOOK_URL": (DISCORD, "monitoring.alerts.discord_webhook_url", DISCORD),
+    "DLGSUM_STORE": ("postgresql://ich:geheim@db/x", "tracking.store", "postgresql://ich:geheim@db/x"),
     "DLGSUM__TRAINING__WEIGHT_DECAY": ("0.2", "training.weight_decay", 0.2),
     "DLGSUM__METRICS__WEIGHTS__ROUGEL": ("2", "metrics.weights.rougeL", 2.0),
     "DLGSUM__TRACKING__TAGS": ("[가, 나 다, '1']", "tracking.tags", ["가", "나 다", "1"]),

@@ -49,7 +49,8 @@ def again(path: Path, **secrets: str) -> Settings:
 
 def test_the_schema_says_what_is_secret():
     alerts = "monitoring.alerts."
-    assert secret_keys() == {f"{alerts}urls", f"{alerts}slack_webhook_url", f"{alerts}discord_webhook_url"}
+    addresses = {f"{alerts}urls", f"{alerts}slack_webhook_url", f"{alerts}discord_webhook_url"}
+    assert secret_keys() == addresses | {"tracking.store", "tracking.mlflow.uri"}
 
 
 def test_the_configuration_itself_has_them():

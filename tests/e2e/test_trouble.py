@@ -149,7 +149,12 @@ def test_several_processes_measure_together(tmp_path: Path, server: Endpoint) ->
 def test_histograms_go_to_tensorboard_on_request(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    arguments = [*FEW, "tracking.tensorboard=true", "monitoring.histograms_every=10", "data.max_train_samples=160"]
+    arguments = [
+        *FEW,
+        "tracking.trackers=[tensorboard]",
+        "monitoring.histograms_every=10",
+        "data.max_train_samples=160",
+    ]
     code, _, err = finish(start(tmp_path, "train", *arguments))
     assert code == 0, err
     events = EventAccumulator(str(run_of(tmp_path) / "tensorboard"), size_guidance={"histograms": 0, "scalars": 0})

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import wandb
 
 from dlgsum.config.schema import Alerts as Settings
-from dlgsum.config.schema import Config, Wandb
+from dlgsum.config.schema import Config
 from dlgsum.core.errors import EnvironmentProblem, Interrupted
 from dlgsum.monitoring.alerts import Alerts
 from dlgsum.recipes import announce
 from dlgsum.recipes.result import TrainingResult
 from dlgsum.tracking.run import RunFolder
 from dlgsum.tracking.stream import MetricStream
-from dlgsum.tracking.trackers.wandb import WandbTracker
 
 RESULT = TrainingResult(
     run_id="r", run_dir="d", model_path="/out/best_model", best_metrics={"rouge_combined_f1": 0.41234, "loss": 2.5},
@@ -103,58 +100,10 @@ def test_another_start_of_all_processes(run: RunFolder):
     assert row["text"].startswith("rank 1 ended with exit code 17. All 2 processes are started again in 4 s")
 
 
-class StandIn:
-    """A W&B run that records what reaches it."""
-
-    def __init__(self, mode: str) -> None:
-        self.settings = SimpleNamespace(mode=mode)
-        self.alerts: list[tuple[Any, ...]] = []
-
-    def define_metric(self, name: str, **options: Any) -> None:
-        pass
-
-    def alert(self, title: str, text: str, level: str, wait_duration: float) -> None:
-        wandb.AlertLevel(level)  # raises where W&B would
-        self.alerts.append((title, text, level, wait_duration))
-
-
-def tracker(folder: Path, monkeypatch: pytest.MonkeyPatch, mode: Any) -> tuple[WandbTracker, StandIn, dict[str, Any]]:
-    stand_in, given = StandIn(mode), {}
-
-    def init(**options: Any) -> StandIn:
-        given.update(options)
-        return stand_in
-
-    monkeypatch.setattr(wandb, "run", None)
-    monkeypatch.setattr(wandb, "init", init)
-    one = WandbTracker(Wandb(mode=mode), run_id="r", default_name="n", folder=folder, config={})
-    return one, stand_in, given
-
-
-def test_w_and_b_is_told_when_it_is_online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    online, told_online, _ = tracker(tmp_path, monkeypatch, "online")
-    offline, told_offline, _ = tracker(tmp_path, monkeypatch, "offline")
-    silent = SimpleNamespace(name="plain")  # a tracker that cannot tell anybody
-    stream = MetricStream(tmp_path / "metrics.jsonl", [silent, offline, online])  # type: ignore[list-item]
-    for level in ("info", "warning", "error"):
-        stream.alert("제목" * 50, "text", level)
-    assert [level for _, _, level, _ in told_online.alerts] == ["INFO", "WARN", "ERROR"]
-    assert all(len(title) < 64 for title, *_ in told_online.alerts)
-    assert told_offline.alerts == []
-
-
 def test_a_tracker_that_takes_no_alert_is_no_trouble(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     def broken(*arguments: str) -> None:
         raise OSError("gone")
 
-    stream = MetricStream(tmp_path / "m.jsonl", [SimpleNamespace(name="W&B", alert=broken)])  # type: ignore[list-item]
+    stream = MetricStream(tmp_path / "m.jsonl", [SimpleNamespace(title="W&B", alert=broken)])  # type: ignore[list-item]
     stream.alert("t", "t", "info")
     assert "W&B did not take an alert (gone)" in caplog.text
-
-
-@pytest.mark.parametrize("secret", [False, True])
-def test_w_and_b_keeps_no_command_line_with_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: bool):
-    line = "monitoring.alerts.urls=[json://host/path]" if secret else "training.seed=1"
-    monkeypatch.setattr(sys, "argv", ["dlgsum", "train", line])
-    _, _, given = tracker(tmp_path, monkeypatch, "offline")
-    assert given["settings"].x_disable_meta is secret

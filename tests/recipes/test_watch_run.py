@@ -24,8 +24,8 @@ from dlgsum.core.log import logging_to
 from dlgsum.recipes import watch_find
 from dlgsum.recipes.watch import Silence, Watcher, exit_code
 from dlgsum.recipes.watch_files import Tail, last_warnings
-from dlgsum.recipes.watch_find import Holder
 from dlgsum.recipes.watch_state import RunView
+from dlgsum.tracking.liveness import Holder
 from dlgsum.tracking.progress import ProgressFile
 from dlgsum.tracking.run import RunFolder
 from dlgsum.tracking.stream import MetricStream

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import html
+import io
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from matplotlib.image import imread, imsave
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugin_util import markdown_to_safe_html
 
 from dlgsum.tracking.stream import MetricStream
+from dlgsum.tracking.tracker import Sample
 from dlgsum.tracking.trackers.tensorboard import TensorboardTracker
 
 
 def read(folder: Path) -> EventAccumulator:
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0})
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "histograms": 0, "tensors": 0, "images": 0})
     events.Reload()
     return events
 
@@ -117,7 +124,7 @@ def test_a_missing_package_is_named_with_its_cure(tmp_path: Path) -> None:
         [sys.executable, "-W", "error", "-c", WITHOUT, str(folder)], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert "tracking.tensorboard=true" in done.stdout and "dlgsum[tensorboard]" in done.stdout
+    assert "tracking.trackers=[tensorboard]" in done.stdout and "dlgsum[tensorboard]" in done.stdout
     assert not folder.exists()
 
 
@@ -125,3 +132,44 @@ def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(tmp_path: Path) 
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError):
         TensorboardTracker(tmp_path / "file" / "tensorboard")
+
+
+def texts(folder: Path, tag: str) -> list[tuple[int, str]]:
+    events = [event.tensor_proto for event in read(folder).Tensors(f"{tag}/text_summary")]
+    steps = [event.step for event in read(folder).Tensors(f"{tag}/text_summary")]
+    return [(step, tensor.string_val[0].decode()) for step, tensor in zip(steps, events, strict=True)]
+
+
+def test_samples_show_as_they_are(tmp_path: Path) -> None:
+    """TensorBoard renders Markdown: what it makes of a text is that text, letter by letter."""
+    dialogue = "#Person1#: <script>x</script> **굵게**\n\n# 제목\n~~~\n~~~~\n```\n| a |\n    끝 & <b>"
+    mirror = TensorboardTracker(tmp_path)
+    row = Sample("dev_0", dialogue, "*요약* <img src=x>", ("정답 1", "정답 2"), {"rouge1": 0.25, "bad": math.nan})
+    mirror.samples(5, "eval", [row, Sample("dev_1", "b", "c")])
+    mirror.finish({}, failed=False)
+    ((step, text),) = texts(tmp_path, "samples/eval/0")
+    assert step == 5
+    shown = markdown_to_safe_html(text)
+    assert "<script" not in shown and "<img" not in shown and "<strong" not in shown and "<h1" not in shown
+    blocks = [html.unescape(block) for block in re.findall("<pre><code>(.*?)\n?</code></pre>", shown, re.DOTALL)]
+    assert blocks == [
+        "[dev_0] rouge1 0.25, bad nan",
+        f"[dialogue]\n{dialogue}",
+        "[prediction]\n*요약* <img src=x>",
+        "[reference 1]\n정답 1",
+        "[reference 2]\n정답 2",
+    ]
+    assert "dev_1" in texts(tmp_path, "samples/eval/1")[0][1]
+
+
+def test_charts_come_back(tmp_path: Path) -> None:
+    picture = numpy.zeros((4, 6, 3))
+    picture[1, 2] = (1, 0.5, 0)
+    imsave(tmp_path / "loss.png", picture)
+    mirror = TensorboardTracker(tmp_path / "events")
+    mirror.image(9, "charts/loss", tmp_path / "loss.png")
+    mirror.finish({}, failed=False)
+    (event,) = read(tmp_path / "events").Images("charts/loss")
+    assert (event.step, event.width, event.height) == (9, 6, 4)
+    again = imread(io.BytesIO(event.encoded_image_string))
+    assert numpy.allclose(again[1, 2, :3], (1, 0.5, 0), atol=0.01) and not again[0, 0, :3].any()

@@ -1,172 +1,357 @@
-"""W&B mirrors a run: with a stand-in for its calls, and for real without a network."""
+"""W&B mirrors a run: for real without a network, and with a stand-in for its server."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import os
-import struct
+import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+import torch
 import wandb
 
-from dlgsum.config.schema import Wandb
-from dlgsum.tracking.trackers.wandb import WandbTracker
+from dlgsum.config.compose import compose
+from dlgsum.config.request import Request
+from dlgsum.core.errors import EnvironmentProblem
+from dlgsum.core.plugins import load
+from dlgsum.tracking import wandb_session
+from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.tracker import Opening, Sample
+from dlgsum.tracking.trackers.wandb import WandbTracker, read_mark
+from dlgsum.tracking.wandb_file import OfflineRun, read_offline
+from dlgsum.tracking.wandb_session import Curve, safe_name
+from tests.tracking.wandb_server import KEY, WandbServer, at_home
+
+HTML = "#Person1#: <b>안녕</b><script>alert(1)</script> & 끝\n#Person2#: 네"
+HOOK = "https://hooks.slack.com/services/T00000000/B00000000/abcdefghijkl"
 
 
-class StandIn:
-    """Records what would reach W&B."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-        self.summary: dict[str, Any] = {}
-        self.defined: list[tuple[str, dict[str, Any]]] = []
-        self.finished: list[dict[str, Any]] = []
-
-    def log(self, *arguments: Any, **options: Any) -> None:
-        self.calls.append((arguments, options))
-
-    def define_metric(self, name: str, **options: Any) -> None:
-        self.defined.append((name, options))
-
-    def finish(self, **options: Any) -> None:
-        self.finished.append(options)
+def opening(folder: Path, *overrides: str, resumed_at: int | None = None) -> Opening:
+    run = RunFolder.create(folder)
+    run.best_model.mkdir()
+    (run.best_model / "config.json").write_text("{}")
+    (run.best_model / "onnx").mkdir()
+    (run.best_model / "onnx" / "weights").write_bytes(b"w" * 1000)
+    return Opening(run, compose(Request(environ={}, overrides=list(overrides))).config, resumed_at)
 
 
 @pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> tuple[StandIn, list[dict[str, Any]]]:
-    run, inits = StandIn(), []
-
-    def init(**options: Any) -> StandIn:
-        inits.append(options)
-        return run
-
-    monkeypatch.setattr(wandb, "run", None)
-    monkeypatch.setattr(wandb, "init", init)
-    return run, inits
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    at_home(tmp_path, monkeypatch)
+    yield
+    wandb.teardown()
 
 
-def tracker(tmp_path: Path, **settings: Any) -> WandbTracker:
-    return WandbTracker(
-        Wandb(mode="offline", **settings),
-        run_id="20260101_000000_aaaa1111",
-        default_name="이름",
-        folder=tmp_path / "run",
-        config={"general": {"seed": 1}},
-    )
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    with WandbServer() as stand_in:
+        at_home(tmp_path, monkeypatch, WANDB_BASE_URL=stand_in.url, WANDB_API_KEY=KEY)
+        yield stand_in
+        wandb.teardown()
 
 
-def test_metrics_are_logged_without_a_step_of_their_own(tmp_path: Path, stand_in: Any):
-    run, _ = stand_in
-    mirror = tracker(tmp_path)
-    mirror.log(3, {"train/loss": 1.0})
-    mirror.log(3, {"eval/loss": 2.0})
-    assert run.calls == [
-        (({"train/loss": 1.0, "train/global_step": 3},), {}),
-        (({"eval/loss": 2.0, "train/global_step": 3},), {}),
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OfflineRun, Opening]]:
+    """One run with all there is, written offline in a thread of its own, as training does it; read back."""
+    folder = tmp_path_factory.mktemp("wandb")
+    with pytest.MonkeyPatch.context() as patch:
+        at_home(folder, patch)
+        told = opening(
+            folder, "wandb.mode=offline", "tracking.tags=[one,two]", "wandb.tags=[two,three]", "tracking.notes=a note",
+            "wandb.group=g", "wandb.job_type=fold", "wandb.entity=team", "meta.experiment_name=한글 이름",
+            f"monitoring.alerts.slack_webhook_url={HOOK}",
+        )  # fmt: skip
+        patch.setattr(sys, "argv", ["dlgsum", "train", f"monitoring.alerts.slack_webhook_url={HOOK}"])
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                write(told)
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        assert errors == []
+        wandb.teardown()  # as at the end of a process: W&B's own has written all
+        (file,) = told.run.path.glob("wandb/offline-run-*/*.wandb")
+        yield read_offline(file), told
+
+
+def write(told: Opening) -> None:
+    from PIL import Image
+
+    tracker = WandbTracker.open(told)
+    for step, loss in ((1, 3.0), (2, math.nan), (3, 1.0), (3, 2.0)):
+        tracker.log(step, {"train/loss": loss})
+    tracker.log(3, {"eval/loss": 1.5, "eval/rouge_combined_f1": 0.4}, at=1_700_000_000.0)
+    rows = [
+        Sample("a", HTML, "예측", ("하나", "둘"), {"rouge1_f1": 0.5}),
+        Sample("b", "d", "=1+1", scores={"rouge1_f1": 0.25, "bleu": 1.0}),
     ]
-    assert run.defined == [("*", {"step_metric": "train/global_step"})]
+    tracker.samples(3, "eval", rows)
+    tracker.samples(3, "empty", [])
+    tracker.histogram(3, "gradients/all", torch.tensor([[1.0, 2.0], [math.nan, -math.inf]], dtype=torch.bfloat16))
+    tracker.histogram(3, "gradients/none", torch.tensor([math.nan]))
+    chart = told.run.path / "chart.png"
+    Image.new("RGB", (6, 4), (255, 0, 0)).save(chart)
+    tracker.image(3, "charts/loss", chart)
+    tracker.model(3, told.run.best_model, {"metrics": {"loss": math.nan}, "signature": "s"})
+    tracker.alert("a title", "nobody is told offline", "error")
+    tracker.finish({"best/rouge_combined_f1": 0.4}, failed=False)
 
 
-@pytest.mark.parametrize("failed", [False, True])
-def test_the_run_is_closed_with_its_summary(tmp_path: Path, stand_in: Any, failed: bool):
-    run, _ = stand_in
-    tracker(tmp_path).finish({"best": 1}, failed=failed)
-    assert run.summary == {"best": 1}
-    assert run.finished == [{"exit_code": int(failed)}]
+def test_it_is_a_plugin_by_its_name():
+    assert load("trackers", "wandb") is WandbTracker and WandbTracker.name == "wandb"
 
 
-def test_what_w_and_b_is_told(tmp_path: Path, stand_in: Any):
-    _, inits = stand_in
-    tracker(tmp_path, project="p", entity="e", group="g", tags=["t"], notes="n")
-    tracker(tmp_path, name="mine")
-    first, second = inits
-    assert {name: first[name] for name in ("project", "entity", "group", "tags", "notes", "mode", "name", "id")} == {
-        "project": "p", "entity": "e", "group": "g", "tags": ["t"], "notes": "n", "mode": "offline",
-        "name": "이름", "id": "20260101_000000_aaaa1111",
-    }  # fmt: skip
-    assert first["config"] == {"general": {"seed": 1}} and Path(first["dir"]) == tmp_path / "run"
-    assert second["name"] == "mine"
+def test_what_w_and_b_is_told_of_the_run(offline: tuple[OfflineRun, Opening]):
+    run, told = offline
+    assert run.complete and run.exit_code == 0 and run.problem == "" and run.missing_files == []
+    assert (run.id, run.project, run.entity) == (told.run.id, "nlp-dialogue-summarization", "team")
+    assert (run.name, run.group, run.job_type, run.notes) == ("한글 이름", "g", "fold", "a note")
+    assert run.tags == ["one", "three", "two"] or run.tags == ["one", "two", "three"]
+    assert run.config["general"]["seed"] == told.config.general.seed
+    assert run.config["monitoring"]["alerts"]["slack_webhook_url"] == "***"
 
 
-def test_a_run_that_the_user_opened_is_used_and_left_open(
-    tmp_path: Path, stand_in: Any, monkeypatch: pytest.MonkeyPatch
+def test_no_secret_is_kept_of_the_configuration_or_the_command_line(offline: tuple[OfflineRun, Opening]):
+    _, told = offline
+    kept = [path for path in (told.run.path / "wandb").rglob("*") if path.is_file()]
+    assert kept and not any(b"abcdefghijkl" in path.read_bytes() for path in kept)
+
+
+def test_every_row_is_there_and_drawn_over_the_step(offline: tuple[OfflineRun, Opening]):
+    run, _ = offline
+    assert run.defined == {"*": "train/global_step"}
+    rows = [(row["train/global_step"], row["train/loss"]) for row in run.history if "train/loss" in row]
+    assert [step for step, _ in rows] == [1, 2, 3, 3]
+    assert [loss for _, loss in rows if not math.isnan(loss)] == [3.0, 1.0, 2.0]
+    (evaluated,) = (row for row in run.history if "eval/loss" in row)
+    assert evaluated["eval/rouge_combined_f1"] == 0.4 and evaluated["_timestamp"] == 1_700_000_000.0
+
+
+def test_samples_are_a_table_of_plain_texts(offline: tuple[OfflineRun, Opening]):
+    run, _ = offline
+    (row,) = (row for row in run.history if "eval/samples" in row)
+    assert row["train/global_step"] == 3
+    table = json.loads((run.path.parent / "files" / row["eval/samples"]["path"]).read_text())
+    assert table["columns"] == ["id", "input", "prediction", "reference", "rouge1_f1", "bleu"]
+    assert table["data"] == [["a", HTML, "예측", "하나\n둘", 0.5, None], ["b", "d", "=1+1", "", 0.25, 1.0]]
+    # Texts, and not wandb.Html, which alone W&B would show as a page.
+    assert all("html" not in artifact.type for artifact in run.artifacts)
+    assert not any("empty/samples" in row for row in run.history)
+
+
+def test_images_and_histograms(offline: tuple[OfflineRun, Opening]):
+    run, _ = offline
+    (picture,) = (row["charts/loss"] for row in run.history if "charts/loss" in row)
+    assert (picture["_type"], picture["width"], picture["height"]) == ("image-file", 6, 4)
+    assert (run.path.parent / "files" / picture["path"]).read_bytes()[:4] == b"\x89PNG"
+    (counts,) = (row["gradients/all"] for row in run.history if "gradients/all" in row)
+    assert counts["_type"] == "histogram" and sum(counts["values"]) == 2  # the finite ones
+    assert (counts["bins"][0], counts["bins"][-1]) == (1.0, 2.0)
+    assert not any("gradients/none" in row for row in run.history)
+
+
+def test_the_best_model_is_an_artifact_that_is_not_copied(offline: tuple[OfflineRun, Opening]):
+    run, told = offline
+    (model,) = (artifact for artifact in run.artifacts if artifact.type == "model")
+    assert model.name.endswith(told.run.id) and safe_name(model.name) == model.name
+    assert {"best", told.run.id} <= set(model.aliases)
+    assert model.metadata == {"step": 3, "metrics": {"loss": "NaN"}, "signature": "s"}
+    assert model.files == {
+        "config.json": told.run.best_model / "config.json",
+        "onnx/weights": told.run.best_model / "onnx" / "weights",
+    }
+
+
+def test_summary_and_charts(offline: tuple[OfflineRun, Opening]):
+    run, _ = offline
+    assert run.summary["best/rouge_combined_f1"] == 0.4
+    assert run.summary["train/loss"] == 2.0  # the last, not W&B's own minimum, which a NaN makes NaN for good
+    assert run.summary["min/train/loss"] == 1.0 and run.summary["min/eval/loss"] == 1.5
+    assert run.summary["max/eval/rouge_combined_f1"] == 0.4
+    assert set(run.config["_wandb"]["visualize"]) == {"charts/learning_curves", "charts/score"}
+    (row,) = (row for row in run.history if "charts/learning_curves_table" in row)
+    points = json.loads((run.path.parent / "files" / row["charts/learning_curves_table"]["path"]).read_text())["data"]
+    assert points == [
+        [1, "train/loss", 3.0], [3, "train/loss", 1.0], [3, "train/loss", 2.0], [3, "eval/loss", 1.5],
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_gone_is_missed(offline: tuple[OfflineRun, Opening]):
+    run, told = offline
+    weights = told.run.best_model / "onnx" / "weights"
+    content = weights.read_bytes()
+    weights.unlink()
+    assert run.missing_files == [weights]
+    weights.write_bytes(content)
+
+
+def test_no_model_where_it_is_not_wanted_and_the_exit_code_of_a_failure(tmp_path: Path, alone: None):
+    told = opening(tmp_path, "wandb.mode=offline", "wandb.log_model=false", "wandb.notes=mine", "tracking.notes=theirs")
+    tracker = WandbTracker.open(told)
+    tracker.model(1, told.run.best_model, {})
+    tracker.finish({"status": "failed"}, failed=True)
+    wandb.teardown()
+    (file,) = told.run.path.glob("wandb/offline-run-*/*.wandb")
+    run = read_offline(file)
+    assert run.artifacts == [] and run.exit_code == 1 and run.notes == "mine"
+    assert run.summary["status"] == "failed"
+    assert read_mark(told.run) == {}  # nothing was sent anywhere
+
+
+def test_a_run_that_the_user_opened_is_used_and_left_open(tmp_path: Path, alone: None):
+    theirs = wandb.init(project="theirs", mode="offline", dir=str(tmp_path), config={"general": "mine", "x": 1})
+    told = opening(tmp_path, "wandb.mode=disabled")
+    tracker = WandbTracker.open(told)
+    tracker.log(1, {"a": 1.0})
+    tracker.finish({"best": 1}, failed=False)
+    assert wandb.run is theirs and theirs.config["general"] == "mine"
+    theirs.finish()
+    wandb.teardown()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    run = read_offline(file)
+    assert [row["a"] for row in run.history if "a" in row] == [1] and run.summary["best"] == 1
+    assert run.config["x"] == 1 and run.config["model"] == json.loads(json.dumps(dataclasses.asdict(told.config.model)))
+    assert list(told.run.path.glob("wandb")) == []
+
+
+def test_online_the_rows_arrive_and_a_resumed_run_goes_on(
+    tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
 ):
-    run, inits = stand_in
-    monkeypatch.setattr(wandb, "run", run)
-    mirror = tracker(tmp_path)
-    mirror.log(1, {"a": 1})
-    mirror.finish({"best": 1}, failed=False)
-    assert inits == [] and run.finished == []
-    assert len(run.calls) == 1 and run.summary == {"best": 1}
+    at_home(tmp_path, monkeypatch, WANDB_MODE="offline")  # the configuration is what counts
+    told = opening(tmp_path, "wandb.mode=online")
+    write(told)
+    received = server.runs[told.run.id]
+    losses = [row["train/loss"] for row in received.history if "train/loss" in row]
+    assert [loss for loss in losses if not math.isnan(loss)] == [3.0, 1.0, 2.0] and len(losses) == 4
+    assert received.exit_code == 0 and received.summary["best/rouge_combined_f1"] == 0.4
+    assert server.alerts == [("a title", "nobody is told offline", "ERROR")]
+    assert server.files[f"{safe_name('dialogue_summarization-' + told.run.id)}/onnx/weights"] == b"w" * 1000
+    before = len(received.lines)
+
+    tracker = WandbTracker.open(dataclasses.replace(told, resumed_at=3))
+    assert tracker.last_step == 3
+    tracker.log(4, {"train/loss": 0.5})
+    tracker.finish({}, failed=False)
+    assert len(received.lines) > before and received.history[0]["train/loss"] == 3.0
+    assert received.history[before]["train/loss"] == 0.5
+    assert server.unknown == set()
 
 
-REAL = """
+@pytest.mark.slow
+def test_what_w_and_b_has_is_noted_only_where_it_has_every_row(tmp_path: Path, server: WandbServer):
+    told = opening(tmp_path, "wandb.mode=online")
+    for rows in (1, 2):
+        told.run.metrics.write_text('{"step": 1, "time": 7.5, "metrics": {"train/loss": 1}}\n' * rows)
+        tracker = WandbTracker.open(told)
+        tracker.log(1, {"train/loss": 1.0})
+        tracker.finish({}, failed=False)
+        mark = read_mark(told.run)
+        if rows == 1:
+            assert (mark["rows"], mark["last"], mark["how"]) == (1, 7.5, "online")
+            assert mark["url"].startswith(server.url) and mark["id"] == told.run.id
+    assert mark["rows"] == 1  # the second time, one of two rows had not come this way
+
+
+@pytest.mark.slow
+def test_a_server_that_falls_silent_holds_up_nobody(
+    tmp_path: Path, server: WandbServer, caplog: pytest.LogCaptureFixture
+):
+    told = opening(tmp_path, "wandb.mode=online", "tracking.finish_timeout=1")
+    tracker = WandbTracker.open(told)
+    server.silent.set()
+    for step in range(200):
+        tracker.log(step, {"train/loss": 1.0})
+    tracker.samples(200, "eval", [Sample("a", "d", "p")])  # W&B asks its server about a table, and waits
+    assert "did not take eval/samples" in caplog.text
+    tracker.log(201, {"train/loss": 1.0})
+    with pytest.raises(TimeoutError):
+        tracker.finish({}, failed=False)
+    assert read_mark(told.run) == {} and wandb.run is None
+    server.closed.set()  # so that the end of this process need not wait for it
+
+
+def test_a_server_that_never_answers_is_given_up(tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(wandb_session, "INIT_TIMEOUT", 0.5)
+    server.silent.set()
+    with pytest.raises(EnvironmentProblem, match=r"does not open the run[\s\S]*wandb.mode=offline") as caught:
+        WandbTracker.open(opening(tmp_path, "wandb.mode=online"))
+    assert server.url in str(caught.value) and wandb.run is None
+    server.closed.set()
+
+
+ASKING = """
 import sys
 from pathlib import Path
-from dlgsum.config.schema import Wandb
-from dlgsum.tracking.stream import MetricStream
-from dlgsum.tracking.trackers.wandb import WandbTracker
-import wandb
-
-folder = Path(sys.argv[1])
-mirror = WandbTracker(Wandb(mode="offline"), run_id="run1", default_name="이름", folder=folder, config={"seed": 1})
-stream = MetricStream(folder / "metrics.jsonl", [mirror])
-for step in (1, 2, 2, 3):
-    stream.log(step, 0.0, {"train/loss": 1.0 / step})
-stream.log(3, 0.0, {"eval/loss": float("nan")})
-stream.finish({"best": 0.5})
-assert wandb.run is None
+from dlgsum.tracking.wandb_session import WandbSession
+assert sys.stdin.isatty() and sys.stderr.isatty()
+WandbSession.open(mode="online", project="p", folder=Path(sys.argv[1]), config={}, finish_timeout=1)
 """
 
 
-def test_w_and_b_offline_for_real(tmp_path: Path):
-    """All rows are in W&B's own file: none is lost by its rule that steps never go back."""
-    environ = {**os.environ, "WANDB_MODE": "offline", "HOME": str(tmp_path / "home")}
-    environ.pop("WANDB_API_KEY", None)
-    done = subprocess.run(
-        [sys.executable, "-c", REAL, str(tmp_path / "run")], env=environ, capture_output=True, text=True, timeout=120
+def test_nobody_is_asked_for_a_key(tmp_path: Path, alone: None, monkeypatch: pytest.MonkeyPatch):
+    for stream in ("stdin", "stderr"):
+        monkeypatch.setattr(wandb.errors.term, f"_sys_{stream}_isatty", lambda: True)
+    assert wandb.errors.term.can_use_terminput()  # W&B itself would ask
+    with pytest.raises(EnvironmentProblem, match=r"takes no key of this machine[\s\S]*`wandb login`"):
+        WandbTracker.open(opening(tmp_path, "wandb.mode=online"))
+    assert wandb.errors.term.can_use_terminput()  # and may ask again, when its user calls it
+
+
+@pytest.mark.slow
+def test_nobody_is_asked_for_a_key_on_a_terminal(tmp_path: Path):
+    ours, theirs = pty.openpty()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    environ |= {"WANDB_CONFIG_DIR": str(tmp_path), "NETRC": str(tmp_path / "netrc"), "HOME": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", ASKING, str(tmp_path)], stdin=theirs, stdout=theirs, stderr=theirs, env=environ
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
-    (record,) = (tmp_path / "run").rglob("*.wandb")
-    assert rows_of(record) == [
-        ("train/loss", 1),
-        ("train/loss", 2),
-        ("train/loss", 2),
-        ("train/loss", 3),
-        ("eval/loss", 3),
-    ]
-    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 5
+    os.close(theirs)
+    said = b""
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        while True:
+            try:
+                part = terminal.read(4096)
+            except OSError:  # the process has ended
+                break
+            if not part:
+                break
+            said += part
+    assert process.wait(60) == 1
+    assert b"takes no key of this machine" in said and b"`wandb login`" in said and b"wandb.mode=offline" in said
+    assert b"Enter your choice" not in said
 
 
-def rows_of(path: Path) -> list[tuple[str, int]]:
-    """Return metric and step of each row in an offline record of W&B."""
-    from wandb.proto import wandb_internal_pb2
-
-    rows = []
-    for data in records_of(path.read_bytes()):
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        if record.WhichOneof("record_type") == "history":
-            items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-            name = next(key for key in items if key.endswith("loss"))
-            rows.append((name, int(items["train/global_step"])))
-    return rows
+def test_a_key_of_the_wrong_form(tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch):
+    at_home(tmp_path, monkeypatch, WANDB_API_KEY="short")
+    with pytest.raises(EnvironmentProblem, match="wandb login") as caught:
+        WandbTracker.open(opening(tmp_path, "wandb.mode=online"))
+    assert "short" not in str(caught.value).replace("too short", "")
 
 
-def records_of(content: bytes) -> Iterator[bytes]:
-    """Yield the records of a LevelDB log: chunks of checksum, length and kind, in blocks of 32 KiB."""
-    block, at, parts = 32_768, 7, b""  # W&B's own header comes first
-    while at + 7 <= len(content):
-        if block - at % block < 7:
-            at += block - at % block
-        length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
-        parts += content[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield parts
-            parts = b""
+def test_a_curve_stays_small_and_keeps_its_extremes():
+    curve = Curve(most=10)
+    for step in range(1000):
+        curve.add(step, -1.0 if step == 501 else math.nan if step == 7 else float(step))
+    assert len(curve.xs) == len(curve.ys) <= 10 and curve.xs[0] == 0 and curve.xs[-1] >= 500
+    assert (curve.lowest, curve.highest) == (-1.0, 999.0)
+    assert Curve().lowest is None
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [("한글 이름-x", "x"), ("a/b:c", "a-b-c"), ("", "model"), ("//", "model"), ("x" * 200, "x" * 128)],
+)
+def test_names_that_w_and_b_takes(given: str, wanted: str):
+    assert safe_name(given) == wanted

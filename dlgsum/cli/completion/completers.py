@@ -61,9 +61,13 @@ def complete_keys(ctx: typer.Context, incomplete: str) -> list[Candidate]:
 
 
 def complete_run(ctx: typer.Context, incomplete: str) -> list[Candidate]:
-    """Complete the name of a run: latest, best, an id (newest first), or a folder."""
+    """Complete the name of a run: latest, best, an id (newest first), models:NAME, or a folder."""
     runs = list_runs(_output_dir(ctx), incomplete)
     named = [("latest", "the newest run with a model"), ("best", "the run with the best combined score")]
+    if incomplete.startswith("models:"):
+        from dlgsum.tracking.registry.names import model_names
+
+        return _fitting([(f"models:{name}", help) for name, help in model_names(_output_dir(ctx))], incomplete)
     # Folders only when they are asked for: among runs, those of the working directory are noise.
     folders = list_paths(incomplete, folders_only=True) if incomplete[:1] in (".", "~") or "/" in incomplete else []
     return [*_fitting(named, incomplete), *runs, *folders]

@@ -16,13 +16,14 @@ from dlgsum.config.schema.metrics import Metrics, Weights
 from dlgsum.config.schema.model import Mini, Model, Tokenizer
 from dlgsum.config.schema.monitoring import Monitoring
 from dlgsum.config.schema.options import RULES, nested
-from dlgsum.config.schema.run import Distributed, General, Meta, Tracking, Wandb
+from dlgsum.config.schema.run import Distributed, General, Meta
+from dlgsum.config.schema.tracking import Mlflow, Tracking, Wandb
 from dlgsum.config.schema.training import Training
 
 __all__ = [
     "Alerts", "Columns", "Config", "Data", "Detectors", "Distributed", "General", "Generation", "Meta", "Metrics",
-    "Mini", "Model", "Monitoring", "Tokenizer", "Tracking", "Training", "Wandb", "Weights", "defaults", "is_key",
-    "key_names",
+    "Mini", "Mlflow", "Model", "Monitoring", "Tokenizer", "Tracking", "Training", "Wandb", "Weights", "defaults",
+    "is_key", "key_names",
 ]  # fmt: skip
 
 

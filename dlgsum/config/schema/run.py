@@ -1,4 +1,4 @@
-"""What a run is called, where it writes, what it shows and who watches."""
+"""What a run is called, where it writes, and how many processes it has."""
 
 from __future__ import annotations
 
@@ -26,31 +26,6 @@ class General:
     model_name: str | None = option(None, "The same as model.checkpoint, which wins where both are set.")
     output_dir: str = option("./outputs", "Folder of all results.", min_length=1)
     device: Literal["auto", "cuda", "mps", "cpu"] = option("auto", "Device; auto: CUDA, else Apple MPS, else CPU.")
-
-
-@dataclass(frozen=True, kw_only=True, config=RULES)
-class Tracking:
-    """What is kept of a run."""
-
-    tags: list[str] = option([], "Words to find the run by.")
-    notes: str = option("", "Free text kept with the run.")
-    save_predictions: bool = option(True, "Write the validation predictions of each evaluation to predictions/.")
-    tensorboard: bool = option(False, "Write metrics and histograms for TensorBoard too, to tensorboard/ of the run.")
-
-
-@dataclass(frozen=True, kw_only=True, config=RULES)
-class Wandb:
-    """Weights & Biases, a mirror of the local record."""
-
-    mode: Literal["online", "offline", "disabled"] = option(
-        "disabled", "online needs an account; disabled: local record only."
-    )
-    project: str = option("nlp-dialogue-summarization", "Project.", min_length=1)
-    entity: str | None = option(None, "Team or user.")
-    name: str | None = option(None, "Run name; null: the experiment's.")
-    group: str | None = option(None, "Group of runs.")
-    tags: list[str] = option([], "Tags.")
-    notes: str | None = option(None, "Notes.")
 
 
 @dataclass(frozen=True, kw_only=True, config=RULES)

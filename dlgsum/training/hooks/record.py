@@ -10,7 +10,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from dlgsum.core.files import dumps, write_text_atomic
 from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.samples import evenly_spread, keep_dialogues
 from dlgsum.tracking.stream import MetricStream
+from dlgsum.tracking.tracker import Sample
 
 if TYPE_CHECKING:
     from dlgsum.training.trainer import Evaluation, SummarizationTrainer
@@ -29,12 +31,14 @@ class Record(TrainerCallback):
         run: RunFolder,
         *,
         predictions: bool,
+        samples: int,
         measured: Callable[[], dict[str, float]],
     ) -> None:
         self._trainer = trainer
         self._stream = stream
         self._run = run
         self._predictions = predictions
+        self._samples = samples
         self._measured = measured
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -57,12 +61,18 @@ class Record(TrainerCallback):
         self._stream.log(state.global_step, state.epoch, metrics | self._measured())
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write the predictions of an evaluation."""
+        """Write the predictions of an evaluation, and show some of them to the trackers."""
         evaluation = self._trainer.last_evaluation
-        if not state.is_world_process_zero or evaluation is None or not self._predictions:
+        if not state.is_world_process_zero or evaluation is None:
             return
-        path = self._run.predictions / f"{evaluation.prefix}-step-{state.global_step}.jsonl"
-        write_text_atomic(path, "".join(dumps(row) + "\n" for row in prediction_rows(evaluation)))
+        places = evenly_spread(len(evaluation.texts), self._samples)
+        rows = evaluation.split.rows
+        if self._predictions:
+            path = self._run.predictions / f"{evaluation.prefix}-step-{state.global_step}.jsonl"
+            write_text_atomic(path, "".join(dumps(row) + "\n" for row in prediction_rows(evaluation)))
+            dialogues = {place: (rows[place].id, rows[place].dialogue) for place in places}
+            keep_dialogues(self._run, evaluation.prefix, dialogues)
+        self._stream.samples(state.global_step, evaluation.prefix, [sample_of(evaluation, place) for place in places])
 
 
 def public_name(name: str) -> str:
@@ -84,6 +94,13 @@ def prediction_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
             record |= {name: _rounded(float(values[index])) for name, values in evaluation.scores.rows.items()}
         rows.append(record)
     return rows
+
+
+def sample_of(evaluation: Evaluation, place: int) -> Sample:
+    """Return the row at a place with its prediction and scores, for those who show it."""
+    row, scores = evaluation.split.rows[place], evaluation.scores
+    values = {} if scores is None else {name: float(column[place]) for name, column in scores.rows.items()}
+    return Sample(row.id, row.dialogue, evaluation.texts[place], tuple(row.references), values or None)
 
 
 def _rounded(value: float) -> float:

@@ -1,0 +1,129 @@
+"""The scores of several experiments, gathered by scale: only numbers of one scale are ranked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from dlgsum.config.schema.metrics import SMALLER_IS_BETTER
+from dlgsum.metrics.suite import COMBINED, ROUGE
+from dlgsum.recipes.compare_pairs import signature_differences
+from dlgsum.recipes.compare_settings import is_ours, loss_differs_in
+from dlgsum.tracking.record import ExperimentRecord
+
+VALIDATION, TEST = "validation", "test"
+_LARGER_IS_BETTER = (*ROUGE, COMBINED, "bleu", "distinct_share")
+_NOT_OF_THE_MODEL = ("runtime",)
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One metric: a value a run of the block, None where it has none, and the labels of the runs with the best value.
+
+    ``best`` is empty where the metric has no better or worse, where all are equal, and where fewer than two are
+    finite.
+    """
+
+    name: str
+    values: list[float | None]
+    best: list[str]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs whose numbers are on one scale: the same rows, scored in the same way.
+
+    Attributes:
+        runs: labels.
+        known: whether rows and scoring are known; if not, nothing is ranked.
+        notes: why a metric is not ranked.
+    """
+
+    split: str
+    runs: list[str]
+    signature: str
+    fingerprint: str
+    known: bool
+    metrics: list[MetricRow]
+    notes: list[str] = field(default_factory=list)
+
+
+def scale_of(split: str, record: ExperimentRecord) -> tuple[str, str]:
+    """Return what must be equal for two scores to be compared: signature and rows; empty where it is not known."""
+    if split == VALIDATION:
+        return record.signature, record.validation_fingerprint or record.data.get(VALIDATION, "")
+    return record.test_signature, record.data.get(TEST, "")
+
+
+def blocks_of(split: str, labels: Sequence[str], records: Sequence[ExperimentRecord]) -> list[Block]:
+    """Gather runs by scale, in the order of the runs; those of which it is not known come last, unranked."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, record in enumerate(records):
+        scale = scale_of(split, record)
+        groups.setdefault(scale if all(scale) else ("", ""), []).append(index)
+    found = []
+    for scale, members in sorted(groups.items(), key=lambda item: not all(item[0])):
+        of = [records[index] for index in members]
+        found.append(_block(split, [labels[index] for index in members], of, scale))
+    return found
+
+
+def _block(split: str, labels: list[str], records: Sequence[ExperimentRecord], scale: tuple[str, str]) -> Block:
+    every = [record.best_metrics if split == VALIDATION else record.test_metrics for record in records]
+    names = [name for name in dict.fromkeys(name for one in every for name in one) if name not in _NOT_OF_THE_MODEL]
+    others = loss_differs_in(records) if len(records) > 1 else []
+    known, notes, rows = all(scale), [], []
+    for name in names:
+        values = [one.get(name) for one in every]
+        ranked = known and not (name == "loss" and others)
+        rows.append(MetricRow(name, values, _best(values, labels, _direction(name, records)) if ranked else []))
+    if known and others and "loss" in names and len(labels) > 1:
+        notes.append(f"loss is not ranked: it is on another scale with another {', '.join(others[:3])}")
+    return Block(split, labels, *scale, known, rows, notes)
+
+
+def _direction(name: str, records: Sequence[ExperimentRecord]) -> int:
+    """Return 1 where larger is better, -1 where smaller is, and 0 where that is not known."""
+    if name in SMALLER_IS_BETTER:
+        return -1
+    if name in _LARGER_IS_BETTER:
+        return 1
+    said = set()
+    for record in records:
+        metrics = record.config.get("metrics") if is_ours(record.config) else None
+        if isinstance(metrics, dict) and metrics.get("best") == name:
+            said.add(-1 if metrics.get("greater_is_better") is False else 1)
+    return said.pop() if len(said) == 1 else 0
+
+
+def _best(values: Sequence[float | None], labels: Sequence[str], direction: int) -> list[str]:
+    """Return who has the best value; NaN, infinite and missing values never have it."""
+    finite = [
+        value * direction for value in values if isinstance(value, (int, float)) and math.isfinite(value) and direction
+    ]
+    if len(finite) < 2 or min(finite) == max(finite):
+        return []
+    return [
+        label
+        for label, value in zip(labels, values, strict=True)
+        if isinstance(value, (int, float)) and value * direction == max(finite)
+    ]
+
+
+def scales_in_words(blocks: Sequence[Block]) -> list[str]:
+    """Return a line for each block that is not on the scale of the first, or on none that is known."""
+    lines = []
+    for number, block in enumerate(blocks):
+        first, runs = blocks[0], ", ".join(block.runs)
+        if not block.known and block.metrics:
+            lines.append(f"{block.split} of {runs}: it is not recorded how, or on which rows, they were scored")
+        if number == 0 or not block.known:
+            continue
+        parts = []
+        if block.signature != first.signature:
+            parts.append(f"scored in another way ({signature_differences([first.signature, block.signature])})")
+        if block.fingerprint != first.fingerprint:
+            parts.append(f"other rows ({first.fingerprint[:12]} / {block.fingerprint[:12]})")
+        lines.append(f"{block.split} of {runs} is not on the scale of {', '.join(first.runs)}: {'; '.join(parts)}")
+    return lines

@@ -1,0 +1,214 @@
+"""Find experiments, and rebuild the index that finds them. No torch here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlgsum.core.errors import UsageError
+from dlgsum.recipes.named import run_named
+from dlgsum.recipes.stored import Place
+from dlgsum.tracking.query import Answer, select
+from dlgsum.tracking.query_fields import metric_of
+from dlgsum.tracking.query_filter import is_beginning
+from dlgsum.tracking.record import ExperimentRecord, read_record
+from dlgsum.tracking.run import RunFolder, list_runs
+
+if TYPE_CHECKING:
+    from dlgsum.tracking.store.store import Store
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Experiments as they were asked for.
+
+    Attributes:
+        total: how many are known.
+        missing: ids of those whose folders are gone.
+        notes: what was found when the folders were looked through, such as damaged ones.
+        place: folder that they are in.
+        ids: of all, by which a short form of one is known to be unique.
+    """
+
+    answer: Answer
+    total: int
+    missing: frozenset[str]
+    notes: list[str]
+    place: str
+    ids: list[str] = field(default_factory=list)
+
+    @property
+    def by_status(self) -> dict[str, int]:
+        """How many of those listed have each status."""
+        return dict(Counter(record.status for record in self.answer.records).most_common())
+
+
+@dataclass(frozen=True)
+class Found:
+    """One experiment: what is known of it, and its folder; None where that is gone or on another machine."""
+
+    record: ExperimentRecord
+    run: RunFolder | None
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What a rebuild of the index did: ids of runs added, read again and dropped, ids of models, notes for people.
+
+    ``registered`` are the models of completed runs that had not been registered before.
+    """
+
+    added: list[str]
+    updated: list[str]
+    dropped: list[str]
+    models: list[str]
+    registered: list[str]
+    notes: list[str]
+
+
+def list_experiments(
+    place: Place,
+    filters: Sequence[str] = (),
+    *,
+    sort: str = "-started",
+    columns: Sequence[str] = (),
+    limit: int | None = None,
+) -> Listing:
+    """Bring the index in step with the folders, and return the experiments that are asked for.
+
+    Args:
+        filters: as ``tracking.query.select`` takes them; so are sort, columns and limit. Without columns, the usual
+            ones, and those that are filtered or sorted by.
+
+    Raises:
+        UsageError: a filter, or the name of a field, is wrong.
+        EnvironmentProblem: the database cannot be used.
+    """
+    with opened(place, create=False) as store:
+        synced = store.sync()
+        records, missing = store.records(), missing_runs(store)
+    notes = [*synced.notes, *(f"the folder of {run} is gone; `reindex` drops its record" for run in synced.missing)]
+    wanted = list(columns) or _usual_columns(records)
+    answer = select(records, filters, sort=sort, columns=wanted, limit=limit, missing=missing)
+    if not columns:
+        shown = {it.name for it in answer.columns}
+        further = [it for it in dict.fromkeys(it.name for it in answer.used) if it not in shown and it != "missing"]
+        if further:
+            answer = select(records, filters, sort=sort, columns=[*wanted, *further], limit=limit, missing=missing)
+    return Listing(answer, len(records), missing, notes, str(place.output_dir), [record.id for record in records])
+
+
+def find_experiment(name: str, place: Place) -> Found:
+    """Return the experiment that a name means: an id, a unique beginning of one, ``latest``, ``best``,
+    ``models:NAME``, or a folder.
+
+    ``latest`` is the newest, whatever it has. The folder is looked for first; where there is none, the index is asked.
+
+    Raises:
+        UsageError: none, or more than one, fits.
+        EnvironmentProblem: the folder cannot be read, or the database cannot be used.
+    """
+    try:
+        run = _folder(name, place)
+    except UsageError as error:
+        record = _in_index(name, place)
+        if record is None:
+            raise error from None
+        return Found(record, None)
+    return Found(read_record(run), run)
+
+
+def rebuild_index(place: Place, *, progress: Progress | None = None) -> Rebuilt:
+    """Read every run folder and every registered model again; what the index has of others is dropped.
+
+    Raises:
+        EnvironmentProblem: the database cannot be used.
+    """
+    from dlgsum.tracking.registry.registry import ModelRegistry
+    from dlgsum.tracking.registry.reindex import reindex
+
+    with opened(place, replace_broken=True) as store:
+        synced = store.reindex(progress)
+        models = reindex(ModelRegistry(store.output_dir, store))
+    notes = [*synced.notes, *models.notes]
+    return Rebuilt(synced.added, synced.updated, synced.missing, models.models, models.registered, notes)
+
+
+@contextmanager
+def opened(place: Place, *, create: bool = True, replace_broken: bool = False) -> Iterator[Store]:
+    """Give the index, and close it.
+
+    Args:
+        create: as for ``Store.open``; so is replace_broken.
+
+    Raises:
+        EnvironmentProblem: the database cannot be used.
+    """
+    from dlgsum.tracking.store.store import Store
+
+    store = Store.open(place.store, place.output_dir, create=create, replace_broken=replace_broken)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def missing_runs(store: Store) -> frozenset[str]:
+    """Return the ids of the runs whose folders were gone when they were last looked for."""
+    from sqlalchemy import select as rows
+
+    from dlgsum.tracking.store.tables import Experiment
+
+    with store.session(write=False) as session:
+        return frozenset(session.scalars(rows(Experiment.id).where(Experiment.missing)))
+
+
+def as_plain(record: ExperimentRecord, missing: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """Return all that is known of an experiment as JSON holds it; times are in UTC, as ISO 8601 has them."""
+    plain = {name: plain_value(value) for name, value in asdict(record).items()}
+    return plain | {"missing": record.id in missing}
+
+
+def plain_value(value: Any) -> Any:
+    """Return one value of a record as JSON holds it."""
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _usual_columns(records: Sequence[ExperimentRecord]) -> list[str]:
+    common = Counter(metric_of(record) for record in records).most_common(1)
+    metric = common[0][0] if common else "rouge_combined_f1"
+    scores = [metric]
+    if any(metric in record.test_metrics for record in records):
+        scores.append(f"test.{metric}")
+    return ["id", "name", "status", "started", "seconds", *scores, "steps", "tags"]
+
+
+def _folder(name: str, place: Place) -> RunFolder:
+    path = Path(name)
+    if (path / "config.yaml").is_file():
+        return RunFolder(path if path.name not in ("", "..") else path.resolve())
+    runs = list_runs(place.output_dir) if name == "latest" else []
+    return runs[-1] if runs else run_named(name, place)
+
+
+def _in_index(name: str, place: Place) -> ExperimentRecord | None:
+    with opened(place, create=False) as store:
+        store.sync()
+        records = store.records()
+    if name == "latest":
+        return max(records, key=lambda it: it.id, default=None)
+    fitting = [it for it in records if it.id == name] or [it for it in records if is_beginning(name, it.id)]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+__all__ = [
+    "Found", "Listing", "Rebuilt", "as_plain", "find_experiment", "list_experiments",
+    "missing_runs", "opened", "plain_value", "rebuild_index",
+]  # fmt: skip

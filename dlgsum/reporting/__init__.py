@@ -1,0 +1,1 @@
+"""What a person looks at: rows for charts, and the charts."""

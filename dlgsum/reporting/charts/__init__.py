@@ -1,0 +1,1 @@
+"""Charts: records become tidy rows, rows become a figure."""

@@ -1,0 +1,1 @@
+"""The index of experiments and models: a database that can be lost without losing anything."""
