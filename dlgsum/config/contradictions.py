@@ -57,7 +57,9 @@ def contradictions(config: Config) -> list[str]:
 
 def _is_t5(model: Model) -> bool:
     # With architecture=auto only the name tells, before anything is loaded: paust/pko-t5-base, google/mt5-small.
-    named = model.architecture == "auto" and re.search(r"(?<![A-Za-z0-9])m?t5(?![A-Za-z0-9])", model.checkpoint.lower())
+    # Only the name itself: /home/t5/mybase may be anything.
+    name = model.checkpoint.rstrip("/").rpartition("/")[2].lower()
+    named = model.architecture == "auto" and re.search(r"(?<![A-Za-z0-9])m?t5(?![A-Za-z0-9])", name)
     return model.architecture in ("t5", "mt5") or bool(named)
 
 

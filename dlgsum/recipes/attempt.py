@@ -122,12 +122,22 @@ class Pulse:
 
     Args:
         limit: seconds of silence that count as a hang; 0: none does.
+        closing: seconds more for a run that is complete and waits for its trackers.
     """
 
-    def __init__(self, path: Path, attempt: int, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        path: Path,
+        attempt: int,
+        limit: float,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        closing: float = 0.0,
+    ) -> None:
         self._path = path
         self._attempt = attempt
         self._limit = limit
+        self._closing = closing
         self._clock = clock
         self._looked = clock()
         self._beat: object = None
@@ -147,7 +157,8 @@ class Pulse:
             self._silence = 0.0
         elif self._beat is not None:  # before the first beat models are loaded and rows read, however long that takes
             self._silence += elapsed
-        return 0 < self._limit <= self._silence
+        patience = self._closing if content.get("phase") == "closing" else 0.0
+        return 0 < self._limit <= self._silence - patience
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,12 +6,13 @@ All of it is extra: the run folder has its model and its scores by then, so that
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dlgsum.config.schema import Config
-from dlgsum.recipes import introduction
+from dlgsum.monitoring.alerts import Alerts
+from dlgsum.recipes import announce, introduction
 from dlgsum.recipes.result import TrainingResult
 from dlgsum.recipes.stored import place_of
 from dlgsum.tracking.run import RunFolder
@@ -31,11 +32,17 @@ def draw(run: RunFolder, config: Config, best_step: int | None) -> None:
         save_learning_curves(run, best_step, config.metrics.best)
 
 
+def announce_completed(alerts: Alerts, run: RunFolder, result: TrainingResult, findings: Mapping[str, int]) -> None:
+    """Tell people that a run is complete; see ``announce.completed``."""
+    with _extra("nobody could be told that the run is complete"):
+        announce.completed(alerts, run, result, findings)
+
+
 def register(config: Config, run: RunFolder, result: TrainingResult) -> None:
     """Register the best model, so that ``models:NAME`` finds it."""
-    from dlgsum.tracking.registry import ModelRegistry, register_run
-
     with _extra("the model is not registered yet; `dlgsum experiments reindex` does it"):
+        from dlgsum.tracking.registry import ModelRegistry, register_run
+
         place = place_of(config)
         registry = ModelRegistry(place.output_dir, place.store)
         try:
@@ -53,10 +60,16 @@ def show(stream: MetricStream, run: RunFolder, config: Config, result: TrainingR
         predictions = run.predictions / f"eval-step-{result.best_step}.jsonl"
         if config.tracking.samples and predictions.is_file():
             stream.samples(result.steps, "best", samples_from(run, predictions, config.tracking.samples))
-        for chart in sorted(run.visualizations.glob("*.png")):
-            stream.image(result.steps, chart.stem, chart)
+        show_charts(stream, run, result.steps)
         scores = {"metrics": result.best_metrics, "signature": result.signature}
         stream.model(result.steps, run.best_model, {"run": run.id, "step": result.best_step, **scores})
+
+
+def show_charts(stream: MetricStream, run: RunFolder, step: int) -> None:
+    """Give the mirrors the charts of a run."""
+    with _extra("the mirrors did not get the charts"):
+        for chart in sorted(run.visualizations.glob("*.png")):
+            stream.image(step, chart.stem, chart)
 
 
 @contextmanager

@@ -6,14 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dlgsum.config.schema.metrics import SMALLER_IS_BETTER
-from dlgsum.metrics.suite import COMBINED, ROUGE
+from dlgsum.config.metric_direction import direction
 from dlgsum.recipes.compare_pairs import signature_differences
-from dlgsum.recipes.compare_settings import is_ours, loss_differs_in
+from dlgsum.recipes.compare_settings import loss_differs_in
 from dlgsum.tracking.record import ExperimentRecord
 
 VALIDATION, TEST = "validation", "test"
-_LARGER_IS_BETTER = (*ROUGE, COMBINED, "bleu", "distinct_share")
 _NOT_OF_THE_MODEL = ("runtime",)
 
 
@@ -74,40 +72,25 @@ def _block(split: str, labels: list[str], records: Sequence[ExperimentRecord], s
     names = [name for name in dict.fromkeys(name for one in every for name in one) if name not in _NOT_OF_THE_MODEL]
     others = loss_differs_in(records) if len(records) > 1 else []
     known, notes, rows = all(scale), [], []
+    configs = [record.config for record in records]
     for name in names:
         values = [one.get(name) for one in every]
         ranked = known and not (name == "loss" and others)
-        rows.append(MetricRow(name, values, _best(values, labels, _direction(name, records)) if ranked else []))
+        rows.append(MetricRow(name, values, _best(values, labels, direction(name, configs)) if ranked else []))
     if known and others and "loss" in names and len(labels) > 1:
         notes.append(f"loss is not ranked: it is on another scale with another {', '.join(others[:3])}")
     return Block(split, labels, *scale, known, rows, notes)
 
 
-def _direction(name: str, records: Sequence[ExperimentRecord]) -> int:
-    """Return 1 where larger is better, -1 where smaller is, and 0 where that is not known."""
-    if name in SMALLER_IS_BETTER:
-        return -1
-    if name in _LARGER_IS_BETTER:
-        return 1
-    said = set()
-    for record in records:
-        metrics = record.config.get("metrics") if is_ours(record.config) else None
-        if isinstance(metrics, dict) and metrics.get("best") == name:
-            said.add(-1 if metrics.get("greater_is_better") is False else 1)
-    return said.pop() if len(said) == 1 else 0
-
-
-def _best(values: Sequence[float | None], labels: Sequence[str], direction: int) -> list[str]:
+def _best(values: Sequence[float | None], labels: Sequence[str], sign: int) -> list[str]:
     """Return who has the best value; NaN, infinite and missing values never have it."""
-    finite = [
-        value * direction for value in values if isinstance(value, (int, float)) and math.isfinite(value) and direction
-    ]
+    finite = [value * sign for value in values if isinstance(value, (int, float)) and math.isfinite(value) and sign]
     if len(finite) < 2 or min(finite) == max(finite):
         return []
     return [
         label
         for label, value in zip(labels, values, strict=True)
-        if isinstance(value, (int, float)) and value * direction == max(finite)
+        if isinstance(value, (int, float)) and value * sign == max(finite)
     ]
 
 

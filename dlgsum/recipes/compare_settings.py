@@ -10,14 +10,10 @@ from dlgsum.config.masking import hidden
 from dlgsum.config.origin import flatten
 from dlgsum.config.schema import defaults
 from dlgsum.tracking.record import ExperimentRecord
+from dlgsum.tracking.registry.loss_scale import DECIDING
 
 # Sections that every saved configuration of a run has; settings of a notebook hardly have all of them.
 _OURS = frozenset({"meta", "general", "model", "tokenizer", "data", "training", "generation", "metrics"})
-# What decides what a token is, or what its loss is made of.
-_SCALE_OF_LOSS = (
-    "model.architecture", "model.checkpoint", "model.revision", "model.prefix", "model.mini.vocab_size", "tokenizer.",
-    "training.label_smoothing_factor",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ def loss_differs_in(records: Sequence[ExperimentRecord]) -> list[str]:
     """
     settings, others = setting_differences(records), other_differences(records)
     mini = any("kobart_mini" in str(record.config.get("model")) for record in records)
-    keys = [it.key for it in settings if it.key.startswith(_SCALE_OF_LOSS)]
+    keys = [it.key for it in settings if it.key.startswith(DECIDING)]
     return [*keys, *(it.key for it in others if mini and it.key == "train rows")]
 
 

@@ -45,9 +45,21 @@ def changed_settings(before: Config, now: Config) -> list[str]:
     lines = []
     for key in leaves():
         one, other = value_of(before, key), value_of(now, key)
-        if one != other and not any(key == free or (free[-1] == "." and key.startswith(free)) for free in _FREE):
+        same = one == other or (key == "model.checkpoint" and _may_be_one_folder(one, other))
+        if not same and not any(key == free or (free[-1] == "." and key.startswith(free)) for free in _FREE):
             lines.append(f"{key}: {_shown(one)} → {_shown(other)}")
     return lines
+
+
+def _may_be_one_folder(one: str, other: str) -> bool:
+    """Say whether a folder is named twice: once absolute, and once as it was given, wherever that was.
+
+    A run that was begun before folders were saved absolute goes on; its weights come from its own checkpoint.
+    """
+    given, absolute = sorted((Path(one).expanduser(), Path(other).expanduser()), key=lambda path: path.is_absolute())
+    if given.is_absolute() == absolute.is_absolute():
+        return given == absolute
+    return given.resolve() == absolute.resolve() or absolute.parts[-len(given.parts) :] == given.parts
 
 
 def refuse_changed_settings(run: RunFolder, now: Config, *, force: bool) -> None:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlgsum.core.errors import UsageError
-from dlgsum.recipes.named import run_named
+from dlgsum.recipes.named import folder_of, record_named, run_named
 from dlgsum.recipes.stored import Place
 from dlgsum.tracking.query import Answer, select
 from dlgsum.tracking.query_fields import metric_of
-from dlgsum.tracking.query_filter import is_beginning
 from dlgsum.tracking.record import ExperimentRecord, read_record
 from dlgsum.tracking.run import RunFolder, list_runs
 
@@ -121,7 +120,10 @@ def find_experiment(name: str, place: Place) -> Found:
         record = _in_index(name, place)
         if record is None:
             raise error from None
-        return Found(record, None)
+        found = folder_of(record)
+        if found is None:
+            return Found(record, None)
+        run = found
     return Found(read_record(run), run)
 
 
@@ -129,8 +131,13 @@ def rebuild_index(place: Place, *, progress: Progress | None = None) -> Rebuilt:
     """Read every run folder and every registered model again; what the index has of others is dropped.
 
     Raises:
+        UsageError: there is no such folder of results.
         EnvironmentProblem: the database cannot be used.
     """
+    if not place.output_dir.is_dir():
+        raise UsageError(
+            f"There is no folder {place.output_dir}", "Name the folder of all results: --output-dir, or OUTPUT_DIR."
+        )
     from dlgsum.tracking.registry.registry import ModelRegistry
     from dlgsum.tracking.registry.reindex import reindex
 
@@ -201,11 +208,9 @@ def _folder(name: str, place: Place) -> RunFolder:
 def _in_index(name: str, place: Place) -> ExperimentRecord | None:
     with opened(place, create=False) as store:
         store.sync()
-        records = store.records()
-    if name == "latest":
-        return max(records, key=lambda it: it.id, default=None)
-    fitting = [it for it in records if it.id == name] or [it for it in records if is_beginning(name, it.id)]
-    return fitting[0] if len(fitting) == 1 else None
+        if name == "latest":
+            return max(store.records(), key=lambda it: it.id, default=None)
+        return record_named(name, store)
 
 
 __all__ = [

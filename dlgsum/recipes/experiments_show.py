@@ -179,22 +179,24 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _models(record: ExperimentRecord, place: Place) -> tuple[dict[str, list[str]], list[str]]:
-    """Return the registered models of a run with the aliases that mean them now, and what could not be asked."""
+    """Return the registered models of a run with the aliases that mean them now, and what could not be asked.
+
+    The files of this output folder tell; a database that it shares with others adds what those say.
+    """
+    from dlgsum.tracking.registry.registry import ModelRegistry
+
+    def asked(registry: ModelRegistry) -> dict[str, list[str]]:
+        models = registry.search_models(experiment_id=record.id)
+        return {it["model_id"]: sorted(it["aliases"]) for it in models}
+
+    if place.store is None:
+        return asked(ModelRegistry(place.output_dir)), []
     try:
         with opened(place, create=False) as store:
-            from sqlalchemy import select
-
-            from dlgsum.tracking.store.tables import AliasEvent, Model
-
-            with store.session(write=False) as session:
-                models = list(
-                    session.scalars(select(Model.id).where(Model.experiment_id == record.id).order_by(Model.version))
-                )
-                events = session.scalars(select(AliasEvent).order_by(AliasEvent.time, AliasEvent.id))
-                meanings = {event.alias: event.model_id for event in events}  # the newest of each stays
+            return asked(ModelRegistry(place.output_dir, store)), []
     except EnvironmentProblem as error:
-        return {}, [f"Whether its model is registered is not known: {error.message}"]
-    return {model: sorted(alias for alias, meant in meanings.items() if meant == model) for model in models}, []
+        found = asked(ModelRegistry(place.output_dir))
+        return found, [f"Whether its model is registered elsewhere is not known: {error.message}"]
 
 
 def _files(run: RunFolder) -> list[FileGroup]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Hooks:
-    """The trainer, the callbacks that the recipe talks to, the stream of metrics, and the detectors."""
+    """The trainer, the callbacks that the recipe talks to, the stream of metrics, the detectors, the sign of life."""
 
     trainer: SummarizationTrainer
     keep_best: KeepBest
@@ -35,6 +35,7 @@ class Hooks:
     stop: StopCleanly
     stream: MetricStream
     watch: Watch
+    alive: ProgressFile
 
 
 def attach(
@@ -96,7 +97,7 @@ def attach(
     trainer.on_not_finite = nan_reporter(trainer, run, config)
     if first:
         trainer.on_event = partial(tell_event, run, observers.alerts)
-    return Hooks(trainer, keep_best, progress, stop, stream, watch)
+    return Hooks(trainer, keep_best, progress, stop, stream, watch, beat)
 
 
 def _monitor(trainer: SummarizationTrainer, config: Config, watch: Watch, stream: MetricStream) -> Monitor | None:

@@ -14,6 +14,7 @@ from dlgsum.metrics.suite import MetricSuite
 from dlgsum.recipes import data_check
 from dlgsum.recipes.data_report import show_report
 from dlgsum.recipes.prepare import Prepared
+from dlgsum.tracking.choice import WANDB, chosen
 from dlgsum.tracking.environment import describe_environment
 from dlgsum.tracking.run import RunFolder
 
@@ -35,10 +36,12 @@ def describe_machine(run: RunFolder) -> None:
 
 def where_it_shows(config: Config) -> str:
     """Return where a run can be looked at, in words; without W&B also how to switch it on."""
-    mirrors = list(dict.fromkeys(config.tracking.trackers))
-    if config.wandb.mode != "disabled":
-        return ", ".join(["local", f"W&B ({config.wandb.mode})", *mirrors])
-    return f"{', '.join(['local', *mirrors])} (W&B is off; to switch it on: `wandb login`, then wandb.mode=online)"
+    shown = {
+        WANDB: f"W&B ({config.wandb.mode})" if config.wandb.mode != "disabled" else "W&B (the run that you have open)"
+    }
+    names = chosen(config)
+    words = ", ".join(["local", *(shown.get(name, name) for name in names)])
+    return words if WANDB in names else f"{words} (W&B is off; to switch it on: `wandb login`, then wandb.mode=online)"
 
 
 def sizes(datasets: Mapping[str, EncodedSplit], model: Any) -> str:

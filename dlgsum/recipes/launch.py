@@ -53,6 +53,7 @@ def supervise(
     worker: Sequence[str],
     time_limit: float | None = None,
     environ: Mapping[str, str] | None = None,
+    closing: float = 0.0,
     on_relaunch: Callable[[int, str, float], None] = lambda attempt, reason, pause: None,
 ) -> Outcome:
     """Run ``worker`` as a group of processes on this machine until it is done, whatever dies in between.
@@ -72,6 +73,7 @@ def supervise(
         worker: arguments of Python for each process: ``-m``, a module and its arguments, or a script and its own.
         time_limit: seconds from now after which no other attempt is begun.
         environ: the workers' environment; None: this process's.
+        closing: seconds that a complete run may be silent besides, while it waits for its trackers.
         on_relaunch: told of each further attempt: its number, why, and the seconds before it.
 
     Raises:
@@ -90,7 +92,9 @@ def supervise(
             f"Leave out --nproc, or start dlgsum without {world.launcher}.",
         )
     with _taken_signals() as signals:
-        return _Supervisor(run, processes, settings, list(worker), time_limit, environment, signals).run(on_relaunch)
+        return _Supervisor(run, processes, settings, list(worker), time_limit, environment, signals, closing).run(
+            on_relaunch
+        )
 
 
 class _Signals:
@@ -131,6 +135,7 @@ class _Supervisor:
         time_limit: float | None,
         environ: dict[str, str],
         signals: _Signals,
+        closing: float,
     ) -> None:
         self._run = run
         self._processes = processes
@@ -139,6 +144,7 @@ class _Supervisor:
         self._ends = None if time_limit is None else time.monotonic() + time_limit
         self._environ = environ
         self._signals = signals
+        self._closing = closing
         self._newest = -1  # the newest checkpoint there ever was: one that is written again is no progress
 
     def run(self, on_relaunch: Callable[[int, str, float], None]) -> Outcome:
@@ -173,7 +179,7 @@ class _Supervisor:
         folder.mkdir(parents=True)
         progress = self._run.path / "progress.json"
         progress.unlink(missing_ok=True)
-        pulse = Pulse(progress, attempt, self._settings.hang_timeout)
+        pulse = Pulse(progress, attempt, self._settings.hang_timeout, closing=self._closing)
         command = group.command(
             processes=self._processes,
             report=folder / "group.json",

@@ -21,6 +21,7 @@ _DEMONSTRATION = (
     "software at work without a network. Do not use it for real summaries.\n\n"
 )
 _TEST = "test_"
+LOCAL = "a local model"  # in place of a path
 # What the hub shows as results; the rest stands in the table only.
 _SCORES = {
     "rouge1_f1": "rouge",
@@ -67,8 +68,11 @@ class Card:
 
 
 def hub_name(checkpoint: str) -> str | None:
-    """Return a checkpoint or data set that is a name on the hub; None for a folder and for what is made here."""
-    if checkpoint in ("", "auto", MINI) or Path(checkpoint).expanduser().exists():
+    """Return a checkpoint or data set that is a name on the hub; None for a folder and for what is made here.
+
+    A folder is recorded as an absolute path; whether something of that name lies here today says nothing.
+    """
+    if checkpoint in ("", "auto", MINI, LOCAL):
         return None
     return checkpoint if re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", checkpoint, re.ASCII) else None
 
@@ -99,7 +103,7 @@ def render(card: Card) -> str:
     """Return a model card in the hub's format: a front matter of YAML, then Markdown."""
     base = hub_name(card.checkpoint)
     mini = card.checkpoint == MINI
-    start = "random weights" if mini else f"`{base}`" if base else "a checkpoint that is not on the hub"
+    start = "random weights" if mini else f"`{base}`" if base else LOCAL
     origin = f" ({card.origin})" if card.origin else ""
     settings = "\n".join(f"| {name} | {_shown(value)} |" for name, value in card.training.items())
     return f"""---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ class ModelWriter:
         evaluation = trainer.last_evaluation
         signature = evaluation.scores.signature if evaluation and evaluation.scores else ""
         record = {"run": self._run_id, "step": step, "signature": signature, "metrics": metrics}
+        for path in folder.glob("*.safetensors"):  # their library gives them to the owner alone, whatever the umask
+            path.chmod(stat.S_IMODE((folder / "config.json").stat().st_mode))
         write_json(folder / "metrics.json", record)
         (folder / "dlgsum.yaml").write_text(to_yaml(self._config), encoding="utf-8")
         write_model_card(folder, self._config, self._datasets, record)

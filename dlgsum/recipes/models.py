@@ -10,7 +10,7 @@ from typing import Any
 
 from dlgsum.config.request import Request
 from dlgsum.core.errors import DataError, UsageError
-from dlgsum.recipes.compare_settings import Difference, loss_differs_in, setting_differences
+from dlgsum.recipes.compare_settings import Difference, setting_differences
 from dlgsum.recipes.stored import find_place
 from dlgsum.tracking.record import ExperimentRecord
 from dlgsum.tracking.registry import ModelRegistry
@@ -19,7 +19,7 @@ from dlgsum.tracking.registry.model import RegisteredModel
 from dlgsum.tracking.registry.names import PREFIX
 from dlgsum.tracking.registry.ranking import rank, scale_of, side_by_side
 from dlgsum.tracking.registry.reference import folder_there
-from dlgsum.tracking.run import find_run
+from dlgsum.tracking.run import find_run, list_runs
 
 _USUAL = "rouge_combined_f1"
 
@@ -184,14 +184,10 @@ def compare_models(registry: ModelRegistry, names: Sequence[str]) -> ModelCompar
     if len(names) < 2:
         raise UsageError("There is nothing to compare with", "Name two models or more.")
     models = [find_registered(registry, name) for name in names]
-    # The loss of a token is on another scale where the model or the tokenizer is another one.
     records = [_record(model) for model in models]
-    losses = [not loss_differs_in([records[0], record]) for record in records]
     rows = []
     for metric, values in side_by_side(models).items():
         same = [scale_of(model, metric) == scale_of(models[0], metric) for model in models]
-        if metric.removeprefix("test_") == "loss":
-            same = [one and other for one, other in zip(same, losses, strict=True)]
         steps = [value - values[0] for value in values]
         shown = [step if ok and math.isfinite(step) else None for step, ok in zip(steps, same, strict=True)]
         rows.append(MetricRow(metric, values, shown, same))
@@ -264,6 +260,11 @@ def history_of(registry: ModelRegistry, alias: str | None) -> list[dict[str, Any
         known = sorted({event.alias for event in registry.history()})
         raise UsageError(f"There never was an alias '{alias}'", f"There are: {', '.join(known) or 'none'}")
     return [event.as_json() for event in events]
+
+
+def run_ids(registry: ModelRegistry) -> set[str]:
+    """Return the ids of the runs in the folder of results."""
+    return {run.id for run in list_runs(registry.output_dir)}
 
 
 def as_rows(lines: Sequence[ModelLine]) -> list[dict[str, Any]]:

@@ -17,10 +17,12 @@ from dlgsum.config.schema import Config, General, Meta
 from dlgsum.config.schema.data import Data
 from dlgsum.config.schema.metrics import Metrics
 from dlgsum.config.schema.model import Model
-from dlgsum.core.errors import ConfigError, DataError, UsageError
+from dlgsum.core.errors import ConfigError, DataError
 from dlgsum.core.files import dumps, new_folder
-from dlgsum.recipes.model_card import Card, Part, hub_name, render
+from dlgsum.models.choice import MINI
+from dlgsum.recipes.model_card import LOCAL, Card, Part, hub_name, render
 from dlgsum.recipes.models import find_registered
+from dlgsum.recipes.models_export_target import checked_target
 from dlgsum.tracking.registry import ModelRegistry
 from dlgsum.tracking.registry.files import Progress
 from dlgsum.tracking.registry.model import RegisteredModel
@@ -82,7 +84,7 @@ def export_model(
     """
     model = find_registered(registry, name)
     source = folder_there(registry, model)
-    target = _checked(target, source, registry, force=force)
+    target = checked_target(target, source, registry, force=force)
     names = [it for it in model.files if layout == "folder" or _HUB_FILES.fullmatch(it)]
     if layout == "hub" and not any(it.endswith(".safetensors") for it in names):
         raise DataError(f"{model.id} has no weights in safetensors, as the hub's layout wants", "Try --layout folder.")
@@ -101,19 +103,6 @@ def export_model(
     return Exported(model.id, str(target), layout, files, size, left_out, notes)
 
 
-def _checked(target: Path, source: Path, registry: ModelRegistry, *, force: bool) -> Path:
-    """Return the folder to write, which may be replaced."""
-    target = target.expanduser().resolve()
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file", "Name a folder.")
-    needed = [source.resolve(), registry.output_dir.resolve(), Path.cwd().resolve(), Path.home().resolve()]
-    if any(folder.is_relative_to(target) for folder in needed) or target.is_relative_to(needed[0]):
-        raise UsageError(f"{target} cannot be replaced by an export: what is needed lies in it", "Name a new folder.")
-    if not force and target.is_dir() and any(target.iterdir()):
-        raise UsageError(f"{target} is not empty", "Name a new folder, or replace it with --force.")
-    return target
-
-
 def _copy(source: Path, target: Path, sha256: str) -> None:
     """Copy a file, and see that what was copied is what was registered."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -130,17 +119,20 @@ def _copy(source: Path, target: Path, sha256: str) -> None:
     shutil.copymode(source, target)
 
 
-def _public_config(config: Config, name: str) -> Config:
+def _public_config(config: Config, name: str, checkpoint: str) -> Config:
     """Return a configuration without what is only true, or only of concern, here.
 
     Only what says how the model was trained and is used is taken over; all else gets its default.
+
+    Args:
+        checkpoint: the registered one, which is absolute where it is a folder.
     """
     of_hub = config.data.source == "hub" and hub_name(config.data.dataset or "") is not None
     data = config.data
     return Config(
         meta=Meta(experiment_name=name),
         general=General(seed=config.general.seed),
-        model=_public_model(config.model),
+        model=_public_model(config.model, checkpoint),
         tokenizer=config.tokenizer,
         data=Data(
             source=data.source if of_hub or data.source == "sample" else "auto",
@@ -156,16 +148,15 @@ def _public_config(config: Config, name: str) -> Config:
     )  # fmt: skip
 
 
-def _public_model(model: Model) -> Model:
-
-    local = model.checkpoint not in ("auto", "kobart_mini") and hub_name(model.checkpoint) is None
-    if not local:
+def _public_model(model: Model, checkpoint: str) -> Model:
+    names = {it for it in (model.checkpoint, checkpoint) if it not in ("", "auto", MINI)}
+    if all(hub_name(it) for it in names):
         return model
-    return dataclasses.replace(model, architecture="auto", checkpoint="auto", revision=None)
+    # Not "auto", which would train from other weights without a word.
+    return dataclasses.replace(model, checkpoint=LOCAL, revision=None)
 
 
 def _public_metrics(metrics: Metrics) -> Metrics:
-
     extra = [name for name in metrics.extra if hub_name(name)]
     best = metrics.best if len(extra) == len(metrics.extra) else "rouge_combined_f1"
     return dataclasses.replace(metrics, extra=extra, best=best)
@@ -188,7 +179,7 @@ def _make_public(folder: Path, model: RegisteredModel, source: Path) -> list[str
         except ConfigError as error:
             notes.append(f"{_CONFIG} is left out, as it cannot be read: {error.problems[0]}")
         else:
-            config = _public_config(saved, model.name)
+            config = _public_config(saved, model.name, model.checkpoint)
             (folder / _CONFIG).write_text(to_yaml(config), encoding="utf-8")
     (folder / _CARD).write_text(render(_card(model, config)), encoding="utf-8")
     return notes
@@ -222,6 +213,6 @@ def _card(model: RegisteredModel, config: Config | None) -> Card:
         dataset=(config.data.dataset or "") if config else "",
         training=settings,
         origin=f"run `{model.experiment_id}`" if model.experiment_id else "",
-        reruns="further settings are in `dlgsum.yaml`, without the place of the data" if config else "",
+        reruns="further settings are in `dlgsum.yaml`, without the places of files" if config else "",
         version=str(info.get("dlgsum", "")) or "of unknown version",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,10 +37,9 @@ class Observers:
 
     def close(self) -> None:
         """Send what is on its way, for a bounded time."""
-        with suppress(KeyboardInterrupt):  # whoever is tired of waiting has a finished run all the same
-            self.alerts.close()
-            if self.index is not None:
-                self.index.close(_CLOSING)
+        self.alerts.close()
+        if self.index is not None:
+            self.index.close(_CLOSING)
 
 
 def observers_of(config: Config, run: RunFolder, mirror: Callable[[Alert], None], *, first: bool) -> Observers:

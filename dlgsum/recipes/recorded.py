@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from dlgsum.config.schema import Config
@@ -16,6 +17,7 @@ from dlgsum.recipes.observers import Observers
 from dlgsum.recipes.processes import Group
 from dlgsum.recipes.result import TrainingResult
 from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.timeline import last_alive
 
 if TYPE_CHECKING:
     from dlgsum.recipes.hooks import Hooks
@@ -58,6 +60,8 @@ class Job:
             try:
                 result = self._written_down(work) if first else work()
                 summary, failed = {f"best/{name}": value for name, value in result.best_metrics.items()}, False
+                if first:
+                    self._after(result)
                 return result
             except BaseException as error:
                 summary = {"status": status_of(error)}
@@ -67,8 +71,9 @@ class Job:
 
     def _written_down(self, work: Callable[[], TrainingResult]) -> TrainingResult:
         run, since = self.run, time.monotonic()
+        before = last_alive(run)
         run.status("running")
-        run.event("start", reasons=self.reasons, processes=self.group.size)
+        run.event("start", reasons=self.reasons, processes=self.group.size, last_alive=before)
         self.observers.indexed()
         try:
             introduction.describe_machine(run)
@@ -81,16 +86,22 @@ class Job:
             record_failure(run, error, final=not self.group.supervised)
             if not self.group.supervised:
                 self._tell_failure(error, time.monotonic() - since)
-            best = hooks.keep_best.ranking.best if (hooks := self.hooks()) else None
-            closing.draw(run, self.config, best.step if best else None)
+            if (hooks := self.hooks()) is not None:
+                best = hooks.keep_best.ranking.best
+                closing.draw(run, self.config, best.step if best else None)
+                closing.show_charts(hooks.stream, run, hooks.trainer.state.global_step)
             raise
-        hooks = self.hooks()
-        announce.completed(self.observers.alerts, run, result, hooks.watch.episodes if hooks else {})
+        return result
+
+    def _after(self, result: TrainingResult) -> None:
+        """Do what follows a complete run; nothing of it can make the run anything else."""
+        run, hooks = self.run, self.hooks()
+        closing.announce_completed(self.observers.alerts, run, result, hooks.watch.episodes if hooks else {})
         closing.register(self.config, run, result)
         closing.draw(run, self.config, result.best_step)
         if hooks is not None:
+            hooks.alive.beat(result.steps, result.steps, "closing")
             closing.show(hooks.stream, run, self.config, result)
-        return result
 
     def _tell_failure(self, error: BaseException, seconds: float) -> None:
         hooks = self.hooks()
@@ -106,9 +117,10 @@ class Job:
 
     def _close(self, summary: dict[str, Any], *, failed: bool) -> None:
         hooks = self.hooks()
-        if hooks is not None:
-            hooks.progress.close()
-        self.observers.indexed()
-        self.observers.close()
+        with suppress(KeyboardInterrupt):  # whoever is tired of waiting has a run that ended as it did
+            if hooks is not None:
+                hooks.progress.close()
+            self.observers.indexed()
+            self.observers.close()
         if hooks is not None:  # last, as trackers pass alerts on too
             hooks.stream.finish(summary, failed=failed)

@@ -17,7 +17,8 @@ from dlgsum.config.schema import defaults
 from dlgsum.core.errors import DataError, UsageError
 from dlgsum.core.files import read_json, sha256_file, sha256_text
 from dlgsum.data.sources import Splits
-from dlgsum.recipes import rerun_differences, wiring
+from dlgsum.models.base import read_base
+from dlgsum.recipes import rerun_differences, starting_weights, wiring
 from dlgsum.recipes.compare_pairs import signature_differences
 from dlgsum.recipes.compare_settings import is_ours, lacking
 from dlgsum.recipes.limits import Limits
@@ -42,6 +43,7 @@ class Rerun:
         changed: what is not as it was.
         notes: what else there is to know before the two are compared.
         processes: as many as are to train.
+        base_unknown: why it cannot be told whether it starts from the same weights; empty where it can.
     """
 
     original: RunFolder
@@ -50,6 +52,7 @@ class Rerun:
     changed: list[Changed]
     notes: list[str]
     processes: int = 1
+    base_unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,13 @@ def find(name: str, overrides: Sequence[str], request: Request, *, processes: in
     Args:
         name: as ``recipes.named.run_named`` takes it.
         overrides: changes of the run's own configuration.
-        request: says where the runs are; the new one goes there too.
+        request: says where the runs and their index are; the new one goes there too.
 
     Raises:
         UsageError: no run fits, or it was not trained by dlgsum.
         ConfigError: an override, or the saved configuration, is wrong.
         DataError: a data file is gone, or has no usable rows any more.
+        EnvironmentProblem: the folder of the model that it started from is gone.
     """
     here = find_place(request)
     run = run_named(name, here)
@@ -99,8 +103,10 @@ def find(name: str, overrides: Sequence[str], request: Request, *, processes: in
             "Run the program again that recorded it.",
         )
     base = Request(base=run.config, environ={})
-    place = f"general.output_dir={override_value(str(here.output_dir))}"
-    now = compose(dataclasses.replace(base, overrides=[*overrides, place]))
+    places = [f"general.output_dir={override_value(str(here.output_dir))}"]
+    if here.store is not None:
+        places.append(f"tracking.store={override_value(here.store)}")
+    now = compose(dataclasses.replace(base, overrides=[*overrides, *places]))
     then = compose(base) if overrides else now
     try:
         settled = settle_config(now.config)
@@ -111,16 +117,23 @@ def find(name: str, overrides: Sequence[str], request: Request, *, processes: in
             f"The data of {run.id} cannot be read: {error.message}",
             f"{hint}Put the rows of then back, or name another file, such as data.train=FILE.",
         ) from error
+    starting_weights.refuse_missing(run, settled)
     notes = _notes(run, saved, now)
+    unknown = starting_weights.why_unknown(run, then.config)
+    of_now = read_base(settled.model, settled.config.model)
+    if not unknown and of_now is not None and of_now.unknown:
+        notes.append(f"whether {of_now.checkpoint} is as it was is found out later: {of_now.unknown}")
+    notes += [unknown] if unknown else []
     changed = [
         *rerun_differences.changed_configuration(then, now),
+        *rerun_differences.changed_base(run, of_now),
         *rerun_differences.changed_data(run, splits, notes),
         *rerun_differences.changed_environment(run, notes),
         *rerun_differences.changed_processes(
             run, processes, effective=now.config.training.effective_batch_size is not None
         ),
     ]
-    return Rerun(run, settled, splits, changed, notes, processes)
+    return Rerun(run, settled, splits, changed, notes, processes, unknown)
 
 
 def train(rerun: Rerun, limits: Limits | None = None) -> Outcome:
@@ -208,12 +221,17 @@ def _weights(folder: Path) -> str | None:
 
 def _reasons(rerun: Rerun, result: TrainingResult, step: int | None) -> list[str]:
     """Return what may have led to other weights: what is not as it was, or else what nobody records."""
-    reasons = [str(it) for it in rerun.changed if it.decides]
+    # What came from the hub only now is known by now.
+    base = rerun_differences.changed_base(rerun.original, starting_weights.recorded(RunFolder(Path(result.run_dir))))
+    reasons = [str(it) for it in [*rerun.changed, *base] if it.decides]
+    reasons = list(dict.fromkeys(reasons))
     device, before = result.choices.get("device"), _choices(rerun.original).get("device")
     if before and device != before:
         reasons.append(f"device: {before} → {device}")
     if rerun.original.state != "completed":
         reasons.append(f"the original is {rerun.original.state}: its best model is of step {step}")
+    if rerun.base_unknown:
+        reasons.append(rerun.base_unknown)
     if not reasons and str(device).startswith("cuda"):
         reasons.append("sums on a GPU come in no fixed order unless training.full_determinism=true")
     return reasons or ["nothing that is recorded; another model of processor adds up in another order"]

@@ -1,4 +1,4 @@
-"""What is not as it was when a run was trained: settings, data, versions, hardware, commit, processes."""
+"""What is not as it was when a run was trained: settings, base, data, versions, hardware, commit, processes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from dlgsum.config.compose import Composition
 from dlgsum.config.diff import differences
 from dlgsum.core.files import dumps, read_json, read_jsonl
 from dlgsum.data.sources import Splits
+from dlgsum.models.base import Base
+from dlgsum.recipes import starting_weights
 from dlgsum.recipes.continuing import changed_settings
 from dlgsum.tracking.run import RunFolder
 
-Kind = Literal["setting", "data", "version", "hardware", "commit", "processes"]
+Kind = Literal["setting", "base", "data", "version", "hardware", "commit", "processes"]
 
+_PLACES = ("general.output_dir", "tracking.store")
 _HARDWARE = ("platform", "host", "cpu_count", "torch_threads", "gpus")
 
 
@@ -37,13 +40,18 @@ class Changed:
 
 
 def changed_configuration(then: Composition, now: Composition) -> list[Changed]:
-    """Return the settings that are not as they were, but where the results lie."""
+    """Return the settings that are not as they were, but where the results lie and are indexed."""
     decisive = {line.partition(":")[0] for line in changed_settings(then.config, now.config)}
     return [
         Changed("setting", it.key, _shown(it.left), _shown(it.right), it.key in decisive)
         for it in differences(then, now)
-        if it.key != "general.output_dir"
+        if it.key not in _PLACES
     ]
+
+
+def changed_base(run: RunFolder, now: Base | None) -> list[Changed]:
+    """Return the files of the starting weights that are not those that the run recorded."""
+    return [Changed("base", *it) for it in starting_weights.changed_files(starting_weights.recorded(run), now)]
 
 
 def changed_data(run: RunFolder, splits: Splits, notes: list[str]) -> list[Changed]:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlgsum.config.compose import compose
+from dlgsum.config.overrides import override_value
 from dlgsum.config.request import Request
 from dlgsum.core.errors import EnvironmentProblem, UsageError
 from dlgsum.recipes import continuing
 from dlgsum.recipes.named import run_named
 from dlgsum.recipes.result import TrainingResult, read_result
 from dlgsum.recipes.settle import Settled, settle_config
-from dlgsum.recipes.stored import find_place
+from dlgsum.recipes.stored import Place, find_place
 from dlgsum.tracking.run import RunFolder, list_runs
 
 logger = logging.getLogger(__name__)
@@ -56,8 +57,10 @@ def find(name: str, request: Request, *, force: bool = False) -> Resumable | Tra
         return result
     saved = Request(base=run.config, environ={})
     try:
-        # What the environment asks for was settled when the run began; only what is said now may change it.
-        now = compose(dataclasses.replace(saved, overrides=request.overrides, file=request.file)).config
+        # What the environment asks for was settled when the run began; only what is said now may change it, and
+        # the database that experiments are found by now.
+        overrides = [*request.overrides, *_store(request)]
+        now = compose(dataclasses.replace(saved, overrides=overrides, file=request.file)).config
     except OSError as error:
         raise EnvironmentProblem(f"{run.config} cannot be read: {error.strerror}", "Start a new run.") from error
     continuing.refuse_changed_settings(run, now, force=force)
@@ -74,9 +77,7 @@ def find_folder(name: str, request: Request) -> RunFolder:
     path = Path(name)
     if (path / "config.yaml").is_file():
         return RunFolder(path if path.name not in ("", "..") else path.resolve())
-    # Only where the runs are: what else a file or a variable says is of no concern to a run that has its settings.
-    where = Request(overrides=_places(request.overrides), file=request.file, environ=request.environ)
-    place = find_place(where)
+    place = _place(request)
     if name != "latest":
         return run_named(name, place)
     folder = place.output_dir
@@ -84,6 +85,17 @@ def find_folder(name: str, request: Request) -> RunFolder:
     if not runs:
         raise UsageError(f"There are no runs in {folder / 'experiments'}", "Start one with `dlgsum train`.")
     return runs[-1]
+
+
+def _place(request: Request) -> Place:
+    # Only where the runs are: what else a file or a variable says is of no concern to a run that has its settings.
+    return find_place(Request(overrides=_places(request.overrides), file=request.file, environ=request.environ))
+
+
+def _store(request: Request) -> list[str]:
+    """Return the override of the database, where one is asked for now."""
+    address = _place(request).store
+    return [] if address is None else [f"tracking.store={override_value(address)}"]
 
 
 def _places(overrides: Sequence[str]) -> list[str]:

@@ -77,7 +77,9 @@ def settle(request: Request) -> Settled:
 
 def _same_place(value: object, before: object) -> bool:
     """Say whether two values are one path, once relative and once absolute: it was not overridden."""
-    return isinstance(value, str) and isinstance(before, str) and Path(value).resolve() == Path(before).resolve()
+    if not (isinstance(value, str) and isinstance(before, str)):
+        return False
+    return Path(value).expanduser().resolve() == Path(before).expanduser().resolve()
 
 
 def compose_checked(request: Request) -> Composition:
@@ -151,6 +153,9 @@ def settle_config(config: Config, choice: ModelChoice | None = None) -> Settled:
 def _settled(config: Config, choice: ModelChoice) -> Settled:
     """Put the choices into a configuration that was checked."""
     files = resolve_files(config.data, folder=Path.cwd())
+    folder = Path.cwd() / Path(choice.checkpoint).expanduser()
+    if choice.kind == "pretrained" and folder.is_dir():  # a saved configuration is read from other folders too
+        choice = dataclasses.replace(choice, checkpoint=str(folder))
     model = dataclasses.replace(config.model, checkpoint=choice.checkpoint, architecture=choice.architecture)  # type: ignore[arg-type]
     files.check()
     data = files.settled(config.data)

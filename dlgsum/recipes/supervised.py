@@ -50,6 +50,7 @@ def go_on(run: RunFolder, settled: Settled, processes: int, limits: Limits) -> T
                 settings=config.distributed,
                 worker=worker,
                 time_limit=limits.left(),
+                closing=config.tracking.finish_timeout,
                 environ={**os.environ, **secret_environment(config)},
                 on_relaunch=relaunched,
             )

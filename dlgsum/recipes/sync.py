@@ -43,6 +43,8 @@ class Plan:
             all of it, ``left out`` where it is not wanted, or not over.
         reason: why, in words.
         rows: rows of ``metrics.jsonl``.
+        last: time of the last of them.
+        known: how many of the first rows a rebuild need not send, since W&B has them.
         files: W&B's own files, oldest first; a resumed run has several.
     """
 
@@ -52,6 +54,7 @@ class Plan:
     reason: str
     rows: int = 0
     last: float = 0.0
+    known: int = 0
     files: tuple[Path, ...] = ()
 
 
@@ -118,7 +121,7 @@ def sync(
 
 def plan(run: RunFolder, request: Request, *, again: bool = False, force: bool = False) -> Plan:
     """Decide what is to be done about a run; nothing is sent or written."""
-    from dlgsum.tracking.trackers.wandb import read_mark, recorded
+    from dlgsum.tracking.trackers.wandb import proven_rows, read_mark, recorded
 
     environ = {key: value for key, value in request.environ.items() if key in _PLACES}
     try:
@@ -127,9 +130,12 @@ def plan(run: RunFolder, request: Request, *, again: bool = False, force: bool =
         first = str(error).partition("\n")[0]
         return Plan(run, Config(), "left out", f"its configuration cannot be read ({first})")
     rows, last = recorded(run)
+    mark = read_mark(run)
+    # Of a run that lacks more than rows, all is sent: a table belongs to a row, and points lie on those that are there.
+    known = 0 if again or mark.get("lacks") else proven_rows(run)
 
     def decided(action: Action, reason: str, files: Sequence[Path] = ()) -> Plan:
-        return Plan(run, config, action, reason, rows, last, tuple(files))
+        return Plan(run, config, action, reason, rows, last, known, tuple(files))
 
     if _runs(run):
         return decided("left out", "it is running")
@@ -137,11 +143,12 @@ def plan(run: RunFolder, request: Request, *, again: bool = False, force: bool =
         return decided("left out", "wandb.mode=disabled for it; --force brings it all the same")
     if rows == 0:
         return decided("left out", "it has no metrics")
-    mark = read_mark(run)
+    if mark.get("lacks"):
+        return decided("rebuild", f"W&B did not take {', '.join(mark['lacks'])}")
     if (mark.get("rows"), mark.get("last")) == (rows, last) and not again:
         return decided("nothing", f"W&B has all {plural(rows, 'row')} ({mark.get('how')})")
     files = own_files(run)
-    problem = _lacking(run, files)
+    problem = _lacking(run, config, files)
     waiting = [path for path in files if not path.with_suffix(".wandb.synced").exists()]
     if problem or (again and not waiting) or mark.get("how") not in (None, "uploaded"):
         return decided("rebuild", problem or "part of it was brought before", files)
@@ -155,7 +162,7 @@ def own_files(run: RunFolder) -> list[Path]:
     return sorted(run.path.glob("wandb/*run-*/*.wandb"), key=lambda path: path.parent.name.partition("run-")[2])
 
 
-def _lacking(run: RunFolder, files: Sequence[Path]) -> str:
+def _lacking(run: RunFolder, config: Config, files: Sequence[Path]) -> str:
     """Say why W&B's own files do not hold a run; empty where they hold all of it."""
     from dlgsum.tracking.wandb_file import read_offline
 
@@ -177,8 +184,32 @@ def _lacking(run: RunFolder, files: Sequence[Path]) -> str:
         return f"W&B's own file lacks {plural(missing, 'row')}"
     if not read[-1].complete:
         return "W&B's own file lacks the end of the run"
+    besides = _missing_besides(run, config, read)
+    if besides:
+        return f"W&B's own file lacks {besides}"
     gone = [path for each in read for path in each.missing_files]
     return f"a file that W&B would upload is gone: {gone[0]}" if gone else ""
+
+
+def _missing_besides(run: RunFolder, config: Config, read: Sequence[OfflineRun]) -> str:
+    """Name what a complete run shows besides metrics and W&B's files lack; empty where there is nothing.
+
+    W&B asks its server about tables and models before it writes them down, so that they are lost where it is silent.
+    """
+    from dlgsum.recipes.sync_rebuild import tables
+    from dlgsum.tracking.wandb_session import STEP
+
+    if run.state != "completed":
+        return ""
+    wanted = config.wandb.log_model and run.best_model.is_dir()
+    if wanted and not any(artifact.type == "model" for each in read for artifact in each.artifacts):
+        return "the model"
+    shown = {(row.get(STEP), name) for each in read for row in each.history for name in row}
+    for name, step in sorted(tables(run)) if config.tracking.samples else []:
+        told = any(key == step and metric.startswith(f"{name}/") for key, metric in shown)
+        if told and (step, f"{name}/samples") not in shown:
+            return f"the samples of {name} at step {step}"
+    return ""
 
 
 def missing_rows(run: RunFolder, history: Sequence[Mapping[str, Any]]) -> int:
@@ -232,7 +263,7 @@ def _bring(planned: Plan, mode: Literal["online", "offline"], progress: Callable
         if planned.action == "upload":
             where = sync_upload.upload(run, planned.files, planned.config)
         else:
-            where = sync_rebuild.rebuild(run, planned.config, mode=mode, progress=progress)
+            where = sync_rebuild.rebuild(run, planned.config, mode=mode, known=planned.known, progress=progress)
         done = "uploaded" if planned.action == "upload" else "rebuilt"
         if mode == "online":
             write_mark(run, where, rows=rows, last=planned.last, how=done)

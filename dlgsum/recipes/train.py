@@ -14,7 +14,7 @@ from dlgsum.core.errors import UsageError
 from dlgsum.core.signals import signals_as_wish
 from dlgsum.data.sources import Splits, resolve_files
 from dlgsum.monitoring.alerts import Alert
-from dlgsum.recipes import announce, continuing, introduction, schedule, wiring
+from dlgsum.recipes import announce, continuing, introduction, schedule, starting_weights, wiring
 from dlgsum.recipes.config_dict import request_for
 from dlgsum.recipes.failures import interruption
 from dlgsum.recipes.limits import Limits
@@ -283,6 +283,8 @@ class DialogueSummarizationTrainer:
         if group.first:
             introduction.describe(run, self.config, prepared)
         generator, trainer, hooks = self._load(), self.trainer, self.hooks
+        if group.first and self._checkpoint is None:
+            starting_weights.record(run, self.settled, resume_from)
         introduction.warn_about_scorer(trainer.suite, prepared)
         self._say("device", generator.plan.reason)
         self._say("rows", introduction.sizes(self.datasets, generator.model))

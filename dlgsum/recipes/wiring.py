@@ -50,6 +50,7 @@ def new_run(config: Config, parent: Parent | None = None) -> RunFolder:
         run.write_config(to_yaml(config))
         if parent is not None:
             run.write_parent(parent)
+        run.status("running")
     except OSError as error:
         raise EnvironmentProblem(
             f"No run folder can be made in {folder}: {error.strerror}", "Choose another: general.output_dir=DIR"

@@ -45,7 +45,8 @@ class Detached:
 
     What the tracker raises ends it with one warning; calls after that do nothing. Where more waits for it than
     ``MOST_CALLS`` or ``MOST_BYTES`` allow, calls are dropped, but never the model and the end; the first is told at
-    once and their number at the end. Values are copied: the caller may change its own afterwards.
+    once and their number at the end. What it raises after it was given up is not told. Values are copied: the caller
+    may change its own afterwards.
 
     Args:
         title: the tracker's name for people.
@@ -66,6 +67,7 @@ class Detached:
         self._doing = "opening"
         self._closed = False
         self._done = threading.Event()
+        self._failed = self._given_up = False
         self._until = float("inf")
         threading.Thread(target=self._work, name=f"tracker {title}", daemon=True).start()
 
@@ -116,7 +118,8 @@ class Detached:
         """Tell what is not there: a tracker that is still busy, or calls that were dropped."""
         with self._ready:
             waiting, doing, dropped = len(self._calls), self._doing, self._dropped
-        if not self._done.is_set():
+            self._given_up = not self._failed and not self._done.is_set()
+        if self._given_up:
             logger.warning(
                 "%s is not waited for any longer: it is at %s, with %d calls to go%s; %s",
                 self.title, doing, waiting, f" and {dropped} dropped" if dropped else "", self._remedy,
@@ -181,8 +184,12 @@ class Detached:
             self._closed = True
             self._calls.clear()
             self._held = self._dropped = 0  # what was dropped matters no more
-        what = "takes no more of this run" if opened else "is left out of this run"
-        logger.warning("%s %s (%s); %s", self.title, what, reason(error), self._remedy)
+            self._failed, given_up = True, self._given_up
+        if given_up:  # which was told; another reason now would contradict it
+            logger.debug("%s failed after it was given up (%s)", self.title, reason(error))
+        else:
+            what = "takes no more of this run" if opened else "is left out of this run"
+            logger.warning("%s %s (%s); %s", self.title, what, reason(error), self._remedy)
         self._done.set()
 
 

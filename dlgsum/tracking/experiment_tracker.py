@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -163,14 +164,9 @@ class ExperimentTracker:
             OSError: the results cannot be written; the experiment then goes on.
         """
         self._end(
-            experiment_id,
-            status,
-            final_metrics=final_metrics,
-            best_metrics=best_metrics,
-            model_path=model_path,
-            signature=signature,
-            notes=notes,
-        )
+            experiment_id, status, final_metrics=final_metrics, best_metrics=best_metrics, model_path=model_path,
+            signature=signature, notes=notes,
+        )  # fmt: skip
 
     @contextmanager
     def experiment(self, name: str, **details: Any) -> Iterator[str]:
@@ -243,7 +239,7 @@ class ExperimentTracker:
         self._put(experiment.run)
 
     def _end_if_open(self, experiment_id: str, status: str, error: BaseException | None = None) -> None:
-        if self._place(experiment_id) not in _open:
+        if _opened(self._place(experiment_id)) is None:
             return
         reason = "" if error is None else f"{type(error).__name__}: {error}".removesuffix(": ")
         try:
@@ -258,14 +254,14 @@ class ExperimentTracker:
 
     def _find(self, experiment_id: str) -> tuple[RunFolder, OpenExperiment | None]:
         """Return a run, and the experiment of this process that it is of, if it is."""
-        experiment = _open.get(self._place(experiment_id))
+        experiment = _opened(self._place(experiment_id))
         run = experiment.run if experiment else find_run(experiment_id, self.output_dir)
-        return run, experiment or _open.get(run.path.resolve())
+        return run, experiment or _opened(run.path.resolve())
 
     def _running(self, experiment_id: str | None) -> OpenExperiment:
         """Return the experiment of this process that is meant."""
         if experiment_id is None:
-            current = [_open[place] for place in map(self._place, self._mine) if place in _open]
+            current = [it for it in map(_opened, map(self._place, self._mine)) if it is not None]
             if not current:
                 raise UsageError("No experiment runs here", "Begin one with start_experiment(name), or give its id.")
             experiment_id = current[-1].run.id
@@ -289,6 +285,12 @@ class ExperimentTracker:
 
     def _put(self, run: RunFolder) -> None:
         self._index.ask(lambda store: store.update(run))
+
+
+def _opened(place: Path) -> OpenExperiment | None:
+    """Return the experiment that this process runs in a folder; one that it got by a fork is its parent's."""
+    experiment = _open.get(place)
+    return experiment if experiment is not None and experiment.pid == os.getpid() else None
 
 
 def _synchronized(store: Store) -> list[ExperimentRecord]:

@@ -19,6 +19,8 @@ from dlgsum.core.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
+_GLANCE = 0.2  # seconds that a lock is waited for: `is_held` of another process holds it for a moment
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -30,6 +32,30 @@ class Holder:
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}, since {self.started}"
+
+
+def is_held(run_path: Path) -> bool | None:
+    """Say whether any process holds a run folder, as far as locks reach; None where nothing tells.
+
+    Nothing is written, and a holder does not notice. On a file system whose locks stay on each machine a holder on
+    another one is not seen.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        descriptor = os.open(run_path / ".lock", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return True if error.errno in (errno.EAGAIN, errno.EACCES) else None
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 class RunLock:
@@ -69,7 +95,7 @@ class RunLock:
         if not self.path.is_dir():  # filelock would make one
             raise EnvironmentProblem(f"There is no run folder {self.path}")
         try:
-            self._lock.acquire()
+            self._lock.acquire(timeout=_GLANCE, poll_interval=_GLANCE / 10)
         except Timeout:
             raise self._refusal() from None
         except OSError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import numbers
 import operator
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -28,10 +29,12 @@ class OpenExperiment:
 
     Attributes:
         run: its run folder, which is held until the end.
+        pid: the process that it runs in; a forked child has no part in it.
     """
 
     def __init__(self, run: RunFolder, lock: RunLock) -> None:
         self.run = run
+        self.pid = os.getpid()
         self._lock = lock
         self._stream = MetricStream(run.metrics)
         self._since = time.monotonic()
@@ -123,7 +126,7 @@ def record_status(
         seconds: how long the experiment ran, where this is its end.
     """
     if notes is not None:
-        run.annotate(notes=masked(str(notes)))
+        run.annotate(notes=str(notes))
     details = {"reason": reason} if reason else {}
     run.status(status, **details)
     said: dict[str, Any] = {"status": status, **details, **({} if notes is None else {"notes": str(notes)})}

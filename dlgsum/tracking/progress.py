@@ -13,7 +13,7 @@ from dlgsum.core.world import ATTEMPT
 from dlgsum.tracking.run import RunFolder
 
 NAME = "progress.json"
-Phase = Literal["training", "evaluating", "saving"]
+Phase = Literal["training", "evaluating", "saving", "closing"]
 _EVERY = 0.5  # seconds between two writings; a watcher is patient
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from dlgsum.core.text import plural
 from dlgsum.tracking.query_fields import Field, Fields, Value
@@ -45,7 +45,7 @@ class Answer:
         columns: the fields to show.
         used: the fields that filters and sorting read.
         notes: what was left out, and why, in words.
-        scales: of scores on validation and on test rows, among all that fit.
+        scales: of scores on validation and on test rows, among all that fit and have one of those asked for.
     """
 
     records: list[ExperimentRecord]
@@ -88,15 +88,21 @@ def select(
     descending, by = sort.startswith("-"), fields.find(sort.lstrip("-+"))
     fitting, notes = _fitting(records, parsed)
     fitting = _sorted(fitting, by, descending=descending)
-    shown = [fields.find(name) for name in columns]
+    shown, used = [fields.find(name) for name in columns], [*(it.field for it in parsed), by]
     return Answer(
         records=fitting if limit is None else fitting[:limit],
         fitting=len(fitting),
         columns=shown,
-        used=[*(it.field for it in parsed), by],
+        used=used,
         notes=notes,
-        scales={"validation": scales(fitting, "validation"), "test": scales(fitting, "test")},
+        scales={rows: scales(_scored(fitting, [*shown, *used], rows), rows) for rows in get_args(Rows)},
     )
+
+
+def _scored(records: Sequence[ExperimentRecord], asked: Sequence[Field], rows: Rows) -> list[ExperimentRecord]:
+    """Return the runs that have any of the scores asked for; all where none is asked for."""
+    scores = [field for field in asked if field.rows == rows]
+    return [it for it in records if any(field.read(it) is not None for field in scores)] if scores else list(records)
 
 
 def scales(records: Sequence[ExperimentRecord], rows: Rows) -> Scales:

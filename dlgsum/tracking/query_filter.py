@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 from dlgsum.core.errors import UsageError, nearest
 from dlgsum.tracking.query_fields import Field, Fields, Value
 from dlgsum.tracking.record import ExperimentRecord
-from dlgsum.tracking.run import Status
+from dlgsum.tracking.run import Status, is_beginning
 
 _FILTER = re.compile(r"\s*(?P<name>[^\s=!<>~]+)\s*(?P<op>>=|<=|==|!=|!~|=|>|<|~)\s*(?P<value>.*?)\s*", re.DOTALL)
 _ORDERED: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
@@ -121,11 +121,6 @@ def _compare_words(field: Field, op: str, text: str) -> Callable[[Any], bool]:
     if field.kind == "hash":
         return lambda value: str(value).startswith(text.lower()) == equal
     return lambda value: (str(value) == text) == equal
-
-
-def is_beginning(text: str, run_id: str) -> bool:
-    """Say whether an id, or its part behind the date and the time, begins with ``text``."""
-    return run_id.startswith(text) or run_id.partition("_")[2].partition("_")[2].startswith(text)
 
 
 def _compare_settings(name: str, op: str, text: str) -> Callable[[Any], bool]:

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dlgsum.core.lenient import moment, read_object, whole
+from dlgsum.core.text import duration, plural
 from dlgsum.tracking.liveness import Holder
+from dlgsum.tracking.lock import is_held
 from dlgsum.tracking.progress import NAME
 from dlgsum.tracking.record_parts import described, environment_parts, fitting, metrics, read_config, splits, text
 from dlgsum.tracking.run import RunFolder, Status
 from dlgsum.tracking.timeline import Timeline, last_metrics, read_timeline
 
 _YOUNG = 3600.0  # seconds for which a folder without any status counts as one of a run that is about to begin
+_QUIET = 3600.0  # seconds of silence after which a lock that nobody holds tells: some file systems keep locks local
+_SILENT = 86400.0  # seconds of silence after which a run counts as lost where nothing else tells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +31,10 @@ class ExperimentRecord:
         id: name of the run folder.
         folder: the run folder, absolute, as seen from the machine that recorded it.
         output_dir: the folder of all results that it lies in, absolute; empty for a run folder elsewhere.
-        status: ``lost`` where the folder says running and the process is gone.
-        reason: why it failed or was interrupted.
+        status: ``lost`` where the folder says running and the process is gone. A process of another machine or
+            container cannot be asked for: there a run is lost after an hour without any change of its files if nobody
+            holds its folder's lock, and after a day where no lock tells.
+        reason: why it failed or was interrupted, or how long a lost run that cannot be asked for has been silent.
         started: in UTC.
         ended: in UTC; None while it runs. Of a lost run, its last sign of life.
         seconds: time in which it ran, all parts of a resumed run together; a part that was killed counts until its
@@ -143,10 +149,14 @@ def _state(
     """Return the state of a run, and the content of its status at that time."""
     said = status.get("status")
     if said == "running":
-        if not Holder(run).gone(whole(status.get("pid"))):
+        alive = Holder(run).alive(whole(status.get("pid")))
+        silence = _silence(run, status) if alive is None else ""
+        if alive is not False and not silence:
             return "running", status
         again = _status(run)  # it may have ended in order meanwhile
-        return ("lost", status) if again.get("status", said) == said else _state(run, again, results, timeline)
+        if again.get("status", said) != said:
+            return _state(run, again, results, timeline)
+        return "lost", status | ({"reason": silence} if silence else {})
     for known in get_args(Status):
         if known in (said, "" if said else timeline.outcome):
             return known, status
@@ -158,6 +168,22 @@ def _state(
     except OSError:
         young = False
     return ("running" if alive or (alive is None and young) else "lost"), status
+
+
+def _silence(run: RunFolder, status: dict[str, Any]) -> str:
+    """Return that a run that nobody can ask for has been silent for too long; empty where it has not."""
+    changed = []
+    for name in (NAME, "metrics.jsonl", "events.jsonl", "status.json"):
+        try:
+            changed.append(os.stat(run.path / name).st_mtime)  # noqa: PTH116
+        except OSError:
+            continue
+    seconds = time.time() - max(changed, default=time.time())
+    if seconds < _QUIET or (held := is_held(run.path)) or (held is None and seconds < _SILENT):
+        return ""
+    days = int(seconds // 86400)
+    how_long = plural(days, "day") if days else duration(seconds)
+    return f"silent for {how_long} on {text(status.get('host')) or 'an unknown machine'}"
 
 
 def _ended(state: Status, status: dict[str, Any], timeline: Timeline) -> datetime | None:

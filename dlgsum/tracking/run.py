@@ -14,7 +14,7 @@ from typing import Any, Literal
 from dlgsum.core.errors import UsageError, nearest
 from dlgsum.core.files import dumps, read_json, write_json, write_text_atomic
 from dlgsum.core.log import event_row
-from dlgsum.core.masking import masked_values
+from dlgsum.core.masking import masked, masked_values
 from dlgsum.core.streams import LineFile
 
 Status = Literal["running", "completed", "failed", "interrupted", "pruned", "lost"]
@@ -180,8 +180,8 @@ class RunFolder:
             return {}
 
     def annotate(self, *, tags: list[str] | None = None, notes: str | None = None) -> None:
-        """Replace the tags, or the notes, of the run; None leaves them as they are."""
-        given = {"tags": tags, "notes": notes}
+        """Replace the tags, or the notes, of the run, without secrets; None leaves them as they are."""
+        given = {"tags": tags and [masked(tag) for tag in tags], "notes": notes and masked(notes)}
         write_json(
             self.path / "annotations.json",
             self.annotations | {name: value for name, value in given.items() if value is not None},
@@ -207,11 +207,17 @@ def list_runs(output_dir: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(root.iterdir()) if (path / "config.yaml").is_file()]
 
 
-def find_run(name: str, output_dir: Path) -> RunFolder:
-    """Return the run that ``name`` means: an id, a unique prefix of one, ``latest``, ``best``, or its folder.
+def is_beginning(text: str, run_id: str) -> bool:
+    """Say whether a run's id begins with ``text``, from its date, its time, or what follows them."""
+    parts = run_id.split("_")
+    return any("_".join(parts[index:]).startswith(text) for index in range(len(parts)))
 
-    ``latest`` is the newest run that has a model. ``best`` compares rouge_combined_f1 and refuses to compare
-    scores with different signatures, or on different validation rows.
+
+def find_run(name: str, output_dir: Path) -> RunFolder:
+    """Return the run that ``name`` means: an id, a unique beginning of it, ``latest``, ``best``, or its folder.
+
+    A beginning may leave out the date, or date and time. ``latest`` is the newest run that has a model. ``best``
+    compares rouge_combined_f1 and refuses to compare scores with different signatures, or on different rows.
 
     Raises:
         UsageError: no run, or more than one, fits.
@@ -229,9 +235,7 @@ def find_run(name: str, output_dir: Path) -> RunFolder:
         return _latest(runs, output_dir)
     if name == "best":
         return _best(runs, output_dir)
-    fitting = [run for run in runs if run.id == name] or [
-        run for run in runs if run.id.startswith(name) or run.id.partition("_")[2].partition("_")[2].startswith(name)
-    ]
+    fitting = [run for run in runs if run.id == name] or [run for run in runs if is_beginning(name, run.id)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

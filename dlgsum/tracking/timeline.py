@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,20 @@ class Timeline:
         last: the last sign of life.
         seconds: all parts together; one that was killed lasted until its last sign of life.
         outcome: status that the last part ended with; empty where it has not.
+        open: whether a part began and did not end.
     """
 
     started: float | None = None
     last: float | None = None
     seconds: float | None = None
     outcome: str = ""
+    open: bool = False
 
 
 def read_timeline(run: RunFolder, last_row: float | None) -> Timeline:
     """Return when the parts of a run began and ended, by the events "start" and "end".
+
+    A part that was killed lasted until what the next start has of ``last_alive``, or else until the event before it.
 
     Args:
         last_row: time of the last row of ``metrics.jsonl``.
@@ -48,8 +53,8 @@ def read_timeline(run: RunFolder, last_row: float | None) -> Timeline:
         if time is None:
             continue
         if kind == "start":
-            if since is not None:  # it was killed: the row before this one is its last sign
-                seconds += max(0.0, (last or since) - since)
+            if since is not None:  # it was killed
+                seconds += max(0.0, (moment(row.get("last_alive")) or last or since) - since)
             started, since, outcome = (time if started is None else started), time, ""
         elif kind == "end" and since is not None:
             seconds += max(0.0, time - since)
@@ -58,7 +63,22 @@ def read_timeline(run: RunFolder, last_row: float | None) -> Timeline:
     if since is not None:
         last = max(filter(None, (last, last_row, _last_beat(run))), default=since)
         seconds += max(0.0, last - since)
-    return Timeline(started, last, None if started is None else seconds, outcome)
+    return Timeline(started, last, None if started is None else seconds, outcome, open=since is not None)
+
+
+def last_alive(run: RunFolder) -> str:
+    """Return when a run that did not end gave its last sign of life, in ISO 8601 and UTC, for the next "start".
+
+    Rows of metrics behind the last checkpoint and the date of ``progress.json`` are gone once a run goes on, so that
+    it is asked before. Empty where no part is left open.
+    """
+    found = read_timeline(run, moment(last_metrics(run)[0].get("time")))
+    if not found.open or found.last is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(found.last, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 def last_metrics(run: RunFolder) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -90,7 +110,8 @@ def _landmarks(path: Path) -> Iterator[dict[str, Any]]:
                 if start or b'"event": "end"' in line:
                     yield from (_object(before), _object(line)) if start else (_object(line),)
                     before = b""
-                elif line.endswith(b"}\n"):  # a torn row has no time
+                # A torn row has no time, and a status is said by others, of a run that may be gone for long.
+                elif line.endswith(b"}\n") and b'"event": "status"' not in line:
                     before = line
     except OSError:
         pass

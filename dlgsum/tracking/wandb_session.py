@@ -15,6 +15,7 @@ from typing import Any, Literal
 from dlgsum.config.masking import hidden_line
 from dlgsum.core.errors import EnvironmentProblem
 from dlgsum.core.files import to_jsonable
+from dlgsum.tracking import wandb_exit
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class WandbSession:
         folder: Path,
         config: Mapping[str, Any],
         finish_timeout: float,
+        wait_at_exit: bool = True,
         **options: Any,
     ) -> WandbSession:
         """Join the run that the user has open, else open one; nothing is ever asked of whoever sits at the terminal.
@@ -59,6 +61,8 @@ class WandbSession:
             folder: where W&B keeps its files, in ``wandb/``.
             config: what to show as the configuration, without secrets.
             finish_timeout: seconds within which the end of the run must be uploaded.
+            wait_at_exit: whether the end of the process waits for the upload of a run that was not finished by then, as
+                W&B's own runs have it; without that the run needs an ``id``.
             options: further arguments of ``wandb.init``, such as ``id`` and ``tags``.
 
         Raises:
@@ -75,11 +79,15 @@ class WandbSession:
             silent=True, init_timeout=INIT_TIMEOUT, finish_timeout=finish_timeout, finish_timeout_raises=True,
             # Prints are in our own log, bars and tables among them; W&B would wrap the streams once more.
             console="off",
+            # The address of a git remote may hold a token, and W&B sends it.
+            disable_git=True,
             # W&B keeps the command line with the run: not where it holds a secret.
             x_disable_meta=any(hidden_line(part) != part for part in sys.argv),
             **_GRAPHQL,
         )  # fmt: skip
         with _never_asking(wandb), _in_words(wandb):
+            if mode == "online" and not wait_at_exit:
+                wandb_exit.do_not_wait_for(options["id"])
             run = wandb.init(
                 project=project, mode=mode, dir=str(folder), config=dict(config), settings=settings,
                 # A resumed run goes on under its id, instead of replacing what is there.
@@ -181,6 +189,7 @@ class WandbSession:
         """
         if self.owned:
             self.run.finish(exit_code=1 if failed else 0)
+            wandb_exit.is_finished(self.run.id)
 
 
 def safe_name(text: str) -> str:

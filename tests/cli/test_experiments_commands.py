@@ -18,9 +18,10 @@ from typer.testing import CliRunner, Result
 
 from dlgsum.cli.experiments import app, cells, listing
 from dlgsum.config.request import Request
+from dlgsum.core.files import append_jsonl
 from dlgsum.recipes import stored
 from dlgsum.tracking.run import RunFolder
-from tests.recipes.made_up_runs import make_ten
+from tests.recipes.made_up_runs import make_run, make_ten
 
 
 @pytest.fixture
@@ -98,6 +99,25 @@ def test_json_holds_everything_and_is_never_cut_short(ten: tuple[Path, dict[str,
     some = json.loads(ask(outputs, "list", "tag=baseline", "--columns", "id,training.learning_rate", "--json").stdout)
     assert some == [{"id": runs["high"].id, "training.learning_rate": "auto"},
                     {"id": runs["middle"].id, "training.learning_rate": 3e-5}]  # fmt: skip
+
+
+def test_json_tells_scales_too(ten: tuple[Path, dict[str, RunFolder]]):
+    outputs, runs = ten
+    result = ask(outputs, "list", "--json", "--sort", "-rouge_combined_f1")
+    letters = {it["id"]: (it["scale"], it["test_scale"]) for it in json.loads(result.stdout)}
+    assert letters[runs["low"].id] == letters[runs["high"].id] == ("A", "a")
+    assert letters[runs["other scale"].id] == ("B", "b") and letters[runs["killed"].id] == (None, None)
+    assert "warning: The validation scores" in result.stderr and "scorer:mecab" in result.stderr
+    few = ask(outputs, "list", "--json", "--columns", "id,rouge_combined_f1", "rouge_combined_f1>0.38")
+    assert json.loads(few.stdout) == [{"id": runs["high"].id, "rouge_combined_f1": 0.4}] and "scale" not in few.stderr
+
+
+def test_a_run_without_the_scores_shown_is_on_no_scale(tmp_path: Path):
+    make_run(tmp_path, 1, score=0.3)
+    foreign = make_run(tmp_path, 2, status="running")
+    append_jsonl(foreign.metrics, {"step": 2, "metrics": {"eval/runtime": 3.0}})
+    assert "scales" not in ask(tmp_path, "list").stdout
+    assert "signature unknown" in ask(tmp_path, "list", "--columns", "id,rouge_combined_f1,runtime").stdout
 
 
 def test_nothing_there_and_nothing_fitting(tmp_path: Path, ten: tuple[Path, dict[str, RunFolder]]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,13 @@ from typing import Any
 import pytest
 import typer
 from click.testing import Result
+from rich.cells import cell_len
+from rich.console import Console
 from typer.testing import CliRunner
 
-from dlgsum.cli.models import app
+from dlgsum.cli import columns
+from dlgsum.cli.experiments import cells
+from dlgsum.cli.models import app, listing
 from dlgsum.cli.models.options import complete_alias, complete_model
 from dlgsum.core.errors import DlgsumError, UsageError
 from dlgsum.tracking.registry import ModelRegistry
@@ -74,6 +79,59 @@ def test_list_shows_each_model(registry: ModelRegistry) -> None:
     assert (first["id"], first["aliases"], first["score"], first["scorer"]) == ("kobart-v1", ["champion"], 0.3, "kiwi")
     assert [it["id"] for it in as_json("list", "--alias", "champion")["models"]] == ["kobart-v1"]
     assert "fits" in run("list", "--architecture", "t5").stderr
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> io.StringIO:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=width, highlight=False, color_system=None)
+    for module in (cells, columns, listing):
+        monkeypatch.setattr(module, "results", lambda: console)
+    return text
+
+
+@pytest.mark.parametrize(("width", "missing"), [(80, ["size", "registered"]), (200, []), (60, ["scale"])])
+def test_list_fits_a_terminal(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch, width: int, missing: list[str]
+) -> None:
+    registry.promote("kobart@1")
+    registry.promote("kobart@1", "best-of-may")
+    text = on_terminal(monkeypatch, width)
+    said = run("list").stderr
+    lines = text.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= width
+    assert len(lines) == 4
+    assert "2 scales" in said or "different scales" in said
+    assert all(any(line.startswith(name) for line in lines) for name in ("kobart-v1", "kobart-v2", "red_대화-v1"))
+    for head in missing:
+        assert head not in lines[0]
+        assert head in said
+    assert ("no room here" in said) == bool(missing)
+    assert "0.3000" in lines[1]
+
+
+def test_a_long_name_keeps_its_version(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = next(registry.output_dir.rglob("best_*"))
+    for _ in range(2):
+        registry.register_model("긴_이름" * 12, "kobart", "", {}, {"rouge_combined_f1": 0.5}, {}, folder)
+    text = on_terminal(monkeypatch, 80)
+    run("list", "--name", "긴_이름" * 12)
+    lines = text.getvalue().splitlines()
+    assert max(map(cell_len, lines)) <= 80
+    assert ["…-v1 " in lines[1], "…-v2 " in lines[2], "0.5000" in lines[2]] == [True] * 3
+
+
+def test_a_pipe_gets_every_column_whole(registry: ModelRegistry) -> None:
+    lines = run("list").stdout.splitlines()
+    assert lines[0].split() == [
+        "model", "aliases", "rouge_combined_f1", "scale", "size", "registered", "run", "files",
+    ]  # fmt: skip
+    assert "20260101_000000_0" in lines[1]
+    assert not any(line != line.rstrip() for line in lines)
+
+
+def test_a_metric_of_no_known_direction_is_refused(registry: ModelRegistry, tmp_path: Path) -> None:
+    registry.register_model("slow", "kobart", "", {}, {"runtime": 1.0}, {}, next(registry.output_dir.rglob("best_*")))
+    assert refused("best", "--metric", "runtime").exit_code == 2
 
 
 def test_best_compares_only_one_scale(registry: ModelRegistry) -> None:

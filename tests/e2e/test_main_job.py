@@ -36,7 +36,7 @@ def test_the_run_folder_explains_the_run(workplace: Path) -> None:
     assert environment["packages"]["torch"] and "train" in environment["command"]
     assert json.loads((run / "status.json").read_text())["status"] == "completed"
     kinds = [json.loads(line)["event"] for line in (run / "events.jsonl").read_text().splitlines()]
-    assert kinds[0] == "start" and kinds[-1] == "end" and "new_best" in kinds
+    assert kinds[0] == "start" and kinds[-2:] == ["end", "registered"] and "new_best" in kinds
     assert len(list((run / "predictions").iterdir())) == 2
     assert not list(run.rglob("*.tmp"))
 
@@ -48,6 +48,7 @@ def test_the_terminal_output_is_plain_in_a_pipe_and_says_what_matters(workplace:
     assert "★ best" in err and "prediction" in err and "as asked" in err
 
 
+@pytest.mark.slow  # test_rerun.py does nearly the same
 def test_a_saved_configuration_reruns_from_it_alone(workplace: Path, dlgsum: Dlgsum, tmp_path: Path) -> None:
     run = run_folder(workplace)
     done = dlgsum(

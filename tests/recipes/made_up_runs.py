@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,10 @@ def make_run(
     append_jsonl(run.metrics, {"step": 1, "epoch": 0.5, "time": began + 1, "metrics": {"train/loss": 3.0}})
     append_jsonl(run.metrics, {"step": 2, "epoch": 1.0, "time": began + 2, "metrics": {"train/loss": 2.0}})
     append_jsonl(run.events, {"time": began, "event": "start"})
-    if status != "running":
+    if status == "running":
+        held = {"pid": pid or os.getpid(), "host": socket.gethostname(), "started": datetime.now().isoformat()}
+        write_json(path / "lock.json", held)
+    else:
         append_jsonl(run.events, {"time": began + 60 * minutes, "event": "end", "status": status})
     if score is not None:
         _score(run, score, signature, began, completed=status == "completed")

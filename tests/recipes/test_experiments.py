@@ -5,26 +5,32 @@ from __future__ import annotations
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from dlgsum.config.request import Request
+from dlgsum.config.schema import Config, General
 from dlgsum.core.errors import EnvironmentProblem, UsageError
-from dlgsum.core.files import append_jsonl, read_json, write_json
+from dlgsum.core.files import append_jsonl, read_json, read_jsonl, write_json
+from dlgsum.recipes import resume
 from dlgsum.recipes.experiments import (
     find_experiment,
     list_experiments,
-    opened,
     rebuild_index,
 )
 from dlgsum.recipes.experiments_edit import set_notes, set_tags
 from dlgsum.recipes.experiments_show import show
+from dlgsum.recipes.named import model_folder_named, run_named
+from dlgsum.recipes.observers import observers_of
+from dlgsum.recipes.processes import ALONE
+from dlgsum.recipes.recorded import Job
+from dlgsum.recipes.result import TrainingResult
 from dlgsum.recipes.stored import Place, find_place
+from dlgsum.tracking.registry import ModelRegistry
 from dlgsum.tracking.run import RunFolder
-from dlgsum.tracking.store.tables import AliasEvent, Model
-from tests.recipes.made_up_runs import OTHER_SIGNATURE, make_run, make_ten
+from tests.recipes.made_up_runs import BEGAN, OTHER_SIGNATURE, gone_pid, make_run, make_ten
 
 
 def at(outputs: Path) -> Place:
@@ -46,7 +52,8 @@ def test_every_kind_of_folder_is_listed_and_what_is_none_is_not(ten: tuple[Place
     listing = list_experiments(place)
     status = {record.id: record.status for record in listing.answer.records}
     assert set(status) == {run.id for run in runs.values()} and listing.total == 10
-    expected = {"low": "completed", "failed": "failed", "interrupted": "interrupted", "killed": "lost"}
+    expected = {"low": "completed", "failed": "failed", "interrupted": "interrupted", "killed": "lost",
+                "running": "running"}  # fmt: skip
     assert {name: status[runs[name].id] for name in expected} == expected
     assert [it.name for it in listing.answer.columns] == [
         "id", "name", "status", "started", "seconds", "rouge_combined_f1", "test.rouge_combined_f1", "steps", "tags",
@@ -249,21 +256,88 @@ def test_dialogues_come_from_the_rows_that_were_scored(tmp_path: Path):
 
 def test_registered_models_come_with_the_aliases_that_mean_them_now(ten: tuple[Place, dict[str, RunFolder]]):
     place, runs = ten
-    now, run = datetime.now(UTC), runs["low"]
-    with opened(place) as store, store.session() as session:
-        for version in (1, 2):
-            session.add(
-                Model(id=f"kobart-v{version}", name="kobart", version=version, architecture="kobart", checkpoint="",
-                      config={}, performance={}, signature="", validation_fingerprint="", training_info={}, path="",
-                      host="", output_dir="", sha256="", size=0, files={}, experiment_id=run.id, created=now)
-            )  # fmt: skip
-        for index, (alias, model) in enumerate(
-            [("champion", "kobart-v1"), ("champion", "kobart-v2"), ("old", "kobart-v1"), ("old", None)]
-        ):
-            event = AliasEvent(id=str(index), alias=alias, model_id=model, by="", note="")
-            event.time = now.replace(microsecond=index)
-            session.add(event)
-    assert show(run.id, place).models == {"kobart-v1": [], "kobart-v2": ["champion"]}
+    run, registry = runs["low"], ModelRegistry(place.output_dir)
+    for run_id in (run.id, run.id, runs["high"].id):
+        registry.register_model("kobart", "kobart", "", {}, {}, {}, run.best_model, experiment_id=run_id)
+    for model, alias in (("kobart-v1", "champion"), ("kobart-v2", "champion"), ("kobart-v1", "old")):
+        registry.promote(model, alias)
+    registry.demote("old")
+    expected = {"kobart-v1": [], "kobart-v2": ["champion"]}
+    assert show(run.id, place).models == expected
+    registry.shared.close()
+    for path in place.output_dir.glob("dlgsum.db*"):
+        path.unlink()
+    assert show(run.id, place).models == expected, "the files tell, without any database"
+    nobody = Place(place.output_dir, "postgresql://nobody:secret@127.0.0.1:9/none")
+    assert show(run.id, nobody).models == expected
+
+
+def test_a_shared_database_leads_to_the_runs_of_another_output_folder(tmp_path: Path):
+    store = f"sqlite:///{tmp_path}/shared.db"
+    there, here = Place(tmp_path / "there", store), Place(tmp_path / "here", store)
+    run = make_run(there.output_dir, 1, score=0.3)
+    write_json(run.best_model / "config.json", {})
+    make_run(here.output_dir, 2, score=0.2)
+    list_experiments(there)
+    for name in (run.id, "001bee"):
+        assert run_named(name, here).path == run.path
+        assert model_folder_named(name, here) == (run.best_model, run.id)
+        found = find_experiment(name, here)
+        assert found.run is not None and found.run.path == run.path
+    assert show(run.id, here).commands, "its folder is here"
+    set_tags(run.id, here, ["elsewhere"], [])
+    assert [it.id for it in list_experiments(here, ["tag=elsewhere"]).answer.records] == [run.id]
+    empty = Place(tmp_path / "empty", store)
+    assert find_experiment("latest", empty).record.id.endswith("002beef0")
+    with pytest.raises(UsageError, match="no run"):
+        run_named(run.id, Place(here.output_dir))
+    shutil.rmtree(run.path)
+    with pytest.raises(UsageError, match="no run"):
+        run_named(run.id, here)
+    with pytest.raises(UsageError, match="no run"):
+        run_named("nosuch", Place(here.output_dir, "postgresql://nobody:secret@127.0.0.1:9/none"))
+
+
+def test_a_run_goes_on_in_the_database_that_is_asked_for_now(tmp_path: Path):
+    run = make_run(tmp_path, 1, status="interrupted", config={"model": {"checkpoint": "mini"}})
+    (run.checkpoints / "checkpoint-2").mkdir()
+    (run.checkpoints / "checkpoint-2" / "dlgsum.yaml").write_bytes(run.config.read_bytes())
+    for environ in ({}, {"DLGSUM_STORE": "sqlite:///now.db"}):
+        found = resume.find(str(run.path), Request(environ=environ))
+        assert isinstance(found, resume.Resumable)
+        assert found.settled.config.tracking.store == environ.get("DLGSUM_STORE")
+
+
+def test_a_start_says_how_long_the_killed_part_before_lived(tmp_path: Path):
+    run = make_run(tmp_path, 7, status="running", pid=gone_pid())
+    began = BEGAN + 7 * 3600
+    append_jsonl(run.metrics, {"step": 3, "time": began + 3600, "metrics": {"train/loss": 1.0}})
+    config = Config(general=General(output_dir=str(tmp_path)))
+    observers = observers_of(config, run, lambda alert: None, first=True)
+
+    def work() -> TrainingResult:
+        run.metrics.write_text("")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Job(run, ALONE, config, {}, observers, lambda: None).do(work)
+    starts = [row for row in read_jsonl(run.events) if row["event"] == "start"]
+    assert datetime.fromisoformat(starts[1]["last_alive"]).timestamp() == began + 3600
+    assert 3600 <= (find_experiment(run.id, at(tmp_path)).record.seconds or 0) < 3700
+
+
+def test_an_index_is_not_made_of_a_folder_that_is_not_there(tmp_path: Path):
+    with pytest.raises(UsageError, match="There is no folder"):
+        rebuild_index(at(tmp_path / "mistyped"))
+    assert not (tmp_path / "mistyped").exists()
+
+
+def test_notes_and_tags_hold_no_secrets(tmp_path: Path):
+    run = make_run(tmp_path, 1, score=0.2)
+    set_notes(run.id, at(tmp_path), "with token=s3cr3t")
+    set_tags(run.id, at(tmp_path), ["password=s3cr3t"], [])
+    assert "s3cr3t" not in (run.path / "annotations.json").read_text()
+    assert find_experiment(run.id, at(tmp_path)).record.notes == "with token=***"
 
 
 def test_best_refuses_to_compare_scales(ten: tuple[Place, dict[str, RunFolder]], tmp_path: Path):

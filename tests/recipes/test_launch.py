@@ -48,6 +48,7 @@ def relaunches(run: RunFolder) -> list[dict[str, Any]]:
     return [row for row in read_jsonl(events) if row["event"] == "relaunch"] if events.exists() else []
 
 
+@pytest.mark.slow
 def test_two_processes_finish(run: RunFolder, capfd: pytest.CaptureFixture[str]) -> None:
     assert job(run, "together") == Outcome(1, [])
     cores = len(os.sched_getaffinity(0))
@@ -380,6 +381,25 @@ def test_the_pulse(tmp_path: Path) -> None:
     os.utime(path)
     assert after(0.1), "nor is a new date of the file"
     assert not after(1, attempt=2, beat=3)
+
+
+def test_a_complete_run_may_wait_for_its_trackers(tmp_path: Path) -> None:
+    now = 0.0
+    pulse = Pulse(tmp_path / "progress.json", attempt=1, limit=3, clock=lambda: now, closing=10)
+
+    def silent_for(seconds: int, phase: str) -> bool:
+        nonlocal now
+        (tmp_path / "progress.json").write_text(json.dumps({"attempt": 1, "beat": phase, "phase": phase}))
+        pulse.hangs()
+        found = []
+        for _ in range(seconds):
+            now += 1
+            found.append(pulse.hangs())
+        return any(found)
+
+    assert not silent_for(12, "closing")
+    assert silent_for(2, "closing")  # 14 in all: not for ever
+    assert silent_for(3, "saving")
 
 
 def test_no_limit_no_hang(tmp_path: Path) -> None:

@@ -152,6 +152,8 @@ def test_for_the_hub_nothing_of_this_house_goes_along(exported: Exported) -> Non
     config = compose(Request(base=folder / "dlgsum.yaml", environ={})).config
     assert (config.tokenizer.encoder_max_len, config.training.learning_rate) == (128, 0.001)
     assert (config.data.train, config.general.output_dir) == (None, "./outputs")
+    assert config.model.checkpoint == "a local model"
+    assert "from a local model." in (folder / "README.md").read_text()
 
 
 def test_what_was_exported_loads(exported: Exported) -> None:
@@ -197,7 +199,35 @@ def test_a_card_names_its_base_only_where_the_hub_has_it(tmp_path: Path) -> None
     assert ModelCard(card(str(tmp_path))).data.base_model is None
     assert str(tmp_path) not in card(str(tmp_path))
     assert "from random weights" in card("kobart_mini")
+    assert "a local model" in card(str(tmp_path))
+    assert [hub_name(name) for name in ("/a", "..", "a local model")] == [None] * 3
     assert [hub_name(name) for name in ("", "auto", "~/x", "a/b/c", "./a", "C:\\x", "http://x/y")] == [None] * 7
+
+
+def test_a_folder_of_the_name_of_a_hub_model_changes_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digit82" / "kobart-summarization").mkdir(parents=True)
+    assert hub_name("digit82/kobart-summarization") == "digit82/kobart-summarization"
+
+
+def test_a_relative_folder_is_no_base_wherever_it_is_exported(
+    registry: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(registry)
+    text = (folder / "dlgsum.yaml").read_text().replace("/home/kim/weights", "weights/start")
+    (folder / "dlgsum.yaml").write_text(text)
+    (tmp_path / "weights" / "start").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    registry.register_model("nahe", "bart", "weights/start", {}, {}, {}, folder)
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    done = export_model(registry, "nahe", tmp_path / "hub", layout="hub")
+    card = ModelCard.load(Path(done.folder) / "README.md")
+    assert card.data.base_model is None
+    for name in ("README.md", "dlgsum.yaml"):
+        written = (Path(done.folder) / name).read_text()
+        assert "a local model" in written
+        assert "weights/start" not in written
 
 
 def test_a_folder_in_use_is_not_replaced(
@@ -221,6 +251,31 @@ def test_a_folder_in_use_is_not_replaced(
     registry.register_model("newer", "bart", "", {}, {}, {}, folder_of(registry))
     export_model(registry, "newer", target, force=True)
     assert not (target / "thesis.txt").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["outputs/models", "outputs/models/new", "outputs/experiments", "outputs/experiments/new", "outputs/experiments/b",
+     "outputs/experiments/b/models", "elsewhere/a_run", "elsewhere/a_run/models/best_model", "elsewhere",
+     "others", "others/models", "others/experiments", "."],
+)  # fmt: skip
+def test_no_results_are_replaced_by_an_export(registry: ModelRegistry, tmp_path: Path, target: str) -> None:
+    for run in ("outputs/experiments/b", "elsewhere/a_run", "others/experiments/c"):
+        (tmp_path / run / "models" / "best_model").mkdir(parents=True)
+        (tmp_path / run / "config.yaml").write_text("")
+        (tmp_path / run / "status.json").write_text("{}")
+    shutil.copytree(registry.folder, tmp_path / "others" / "models")
+    before = sorted(tmp_path.rglob("*"))
+    for force in (True, False):
+        with pytest.raises(UsageError, match="cannot be replaced") as refused:
+            export_model(registry, "요약기", tmp_path / target, force=force)
+        assert "--force" not in str(refused.value)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_export_can_lie_beside_the_results(registry: ModelRegistry, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert export_model(registry, "요약기", tmp_path / "outputs" / "exports" / "a", force=True).files
 
 
 def test_a_model_without_safetensors_has_no_layout_for_the_hub(registry: ModelRegistry, tmp_path: Path) -> None:

@@ -19,14 +19,16 @@ from dlgsum.config.compose import compose
 from dlgsum.config.request import Request
 from dlgsum.config.schema import Data
 from dlgsum.core.errors import EnvironmentProblem, UsageError
-from dlgsum.core.files import append_jsonl, dumps, read_json, write_json
+from dlgsum.core.files import append_jsonl, dumps, read_json, read_jsonl, write_json
 from dlgsum.data.rows import Split
 from dlgsum.data.sources import load_source, resolve_files
 from dlgsum.recipes.sync import Synced, plan, sync
 from dlgsum.tracking.run import RunFolder
-from dlgsum.tracking.tracker import Opening
-from dlgsum.tracking.trackers.wandb import WandbTracker
+from dlgsum.tracking.samples import keep_dialogues
+from dlgsum.tracking.tracker import Opening, Sample
+from dlgsum.tracking.trackers.wandb import WandbTracker, proven_rows
 from dlgsum.tracking.wandb_file import read_offline
+from dlgsum.tracking.wandb_session import WandbSession
 from tests.tracking.wandb_server import KEY, WandbServer, at_home
 
 
@@ -58,6 +60,7 @@ def a_run(outputs: Path, *, mode: str = "offline", rows: int = 3, status: str = 
     for row in split.rows[:4]:
         said = {"fname": row.id, "prediction": f"{row.id}의 요약", "references": row.references, "rouge1_f1": 0.5}
         append_jsonl(run.predictions / f"eval-step-{rows - 1}.jsonl", said)
+    keep_dialogues(run, "eval", {place: (split.rows[place].id, split.rows[place].dialogue) for place in (0, 2)})
     run.best_model.mkdir()
     (run.best_model / "model.safetensors").write_bytes(b"m" * 100)
     best = {"step": rows - 1, "signature": "s", "metrics": {"rouge_combined_f1": 0.5}}
@@ -70,22 +73,32 @@ def a_run(outputs: Path, *, mode: str = "offline", rows: int = 3, status: str = 
     return run
 
 
-def offline_file(run: RunFolder, *, rows: int | None = None) -> Path:
+def offline_file(run: RunFolder, *, rows: int | None = None, without: str = "") -> Path:
     """Write W&B's own file of a run, as its training would have; of the first ``rows`` rows only where given."""
     config = compose(Request(base=run.config, environ={})).config
     tracker = WandbTracker.open(Opening(run, config))
     for line in run.metrics.read_text().splitlines()[:rows]:
         row = json.loads(line.replace('"NaN"', "NaN"))
         tracker.log(row["step"], row["metrics"])
+    show(tracker, run, without=without)
     tracker.finish({"best/rouge_combined_f1": 0.5}, failed=False)
     wandb.teardown()
     return sorted(run.path.glob("wandb/offline-run-*/*.wandb"))[-1]
+
+
+def show(tracker: WandbTracker, run: RunFolder, *, without: str = "") -> None:
+    """Give a tracker what training shows besides metrics."""
+    if without != "samples":
+        tracker.samples(2, "eval", [Sample("dev_0", "d", "p")])
+    if without != "model":
+        tracker.model(2, run.best_model, {})
 
 
 def where(outputs: Path) -> Request:
     return Request(environ={}, overrides=[f"general.output_dir={outputs}"])
 
 
+@pytest.mark.slow
 def test_a_whole_file_is_uploaded_once(tmp_path: Path, server: WandbServer):
     run = a_run(tmp_path)
     file = offline_file(run)
@@ -120,19 +133,100 @@ def test_a_run_without_a_file_is_rebuilt_with_all_there_is_and_then_only_what_is
     assert server.files[f"dialogue_summarization-{run.id}/model.safetensors"] == b"m" * 100
     assert received.config["general"]["seed"] == 42
     tables = [json.loads(data) for name, data in server.files.items() if "media/table/eval/samples" in name]
-    assert [row[0] for row in tables[0]["data"]] == ["dev_0", "dev_1"]
+    assert [row[0] for row in tables[0]["data"]] == ["dev_0", "dev_2"]
     assert tables[0]["data"][0][1].startswith("#Person1#") and tables[0]["data"][0][2] == "dev_0의 요약"
     assert any("media/table/best/samples" in name for name in server.files)
     assert any("media/images/loss" in name for name in server.files)
 
     for step in (3, 4):
-        append_jsonl(run.metrics, {"step": step, "time": 3000.0 + step, "metrics": {"train/loss": 0.1}})
+        append_jsonl(run.metrics, {"step": step, "time": 3000.0 + step, "metrics": {"train/loss": 9.0}})
     before = len(received.lines)
     assert sync([], where(tmp_path))[0].done == "rebuilt"
     new = [row["train/global_step"] for row in received.history[before:] if "train/loss" in row]
-    assert new == [2, 3, 4] or new == [3, 4]  # the last step that was there may come again
+    assert new == [3, 4] and received.summary["min/train/loss"] == 1.5  # of all rows
     assert sync([], where(tmp_path))[0].done == "nothing"
     assert server.unknown == set()
+
+
+def test_a_gap_before_the_last_step_of_the_server_is_filled(tmp_path: Path, server: WandbServer):
+    """Rows of an earlier part that W&B lost, or that came too fast for it; its last step says nothing of them."""
+    run = a_run(tmp_path, mode="online", rows=6)
+    config = compose(Request(base=run.config, environ={})).config
+    tracker = WandbTracker.open(Opening(run, config, resumed_at=2))
+    for step in (3, 4, 5):
+        tracker.log(step, {"train/loss": 3.0 / step})
+    tracker.finish({}, failed=False)
+
+    def losses() -> list[int]:
+        return [row["train/global_step"] for row in server.runs[run.id].history if "train/loss" in row]
+
+    assert losses() == [3, 4, 5] and plan(run, where(tmp_path)).reason == "W&B's own file lacks 3 rows"
+    assert sync([], where(tmp_path))[0].done == "rebuilt"
+    assert losses()[3:] == [1, 2, 3, 4, 5]
+    assert sync([], where(tmp_path))[0].done == "nothing"
+    assert plan(run, where(tmp_path), again=True).known == 0
+
+
+@pytest.mark.slow
+def test_a_run_that_the_server_has_no_more_is_brought_whole(tmp_path: Path, server: WandbServer):
+    run = a_run(tmp_path, rows=3)
+    write_json(run.path / "wandb_sync.json", {"rows": 2, "last": 1002.0, "how": "online"})
+    assert plan(run, where(tmp_path)).known == 2
+    assert sync([], where(tmp_path))[0].done == "rebuilt"
+    losses = [row["train/global_step"] for row in server.runs[run.id].history if "train/loss" in row]
+    assert losses == [1, 2]
+
+
+@pytest.mark.parametrize("without", ["model", "samples"])
+def test_a_file_without_the_model_or_a_table_is_not_uploaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without: str
+):
+    at_home(tmp_path / "home", monkeypatch)
+    run = a_run(tmp_path)
+    offline_file(run, without=without)
+    planned = plan(run, where(tmp_path))
+    missing = {"model": "the model", "samples": "the samples of eval at step 2"}[without]
+    assert (planned.action, planned.reason) == ("rebuild", f"W&B's own file lacks {missing}")
+
+
+@pytest.mark.slow
+def test_a_model_that_w_and_b_did_not_take_is_brought(
+    tmp_path: Path, server: WandbServer, monkeypatch: pytest.MonkeyPatch
+):
+    run = a_run(tmp_path, mode="online")
+    config = compose(Request(base=run.config, environ={})).config
+    taken = WandbSession.artifact
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(WandbSession, "artifact", refused)
+    tracker = WandbTracker.open(Opening(run, config))
+    for row in read_jsonl(run.metrics):
+        tracker.log(row["step"], {"train/loss": 1.0})
+    show(tracker, run)
+    tracker.finish({}, failed=False)
+    assert read_json(run.path / "wandb_sync.json")["lacks"] == ["the model"]
+    assert plan(run, where(tmp_path)).reason == "W&B did not take the model"
+    (failed,) = sync([], where(tmp_path))
+    assert failed.done == "failed" and "did not take the model" in failed.reason
+    monkeypatch.setattr(WandbSession, "artifact", taken)
+    assert sync([], where(tmp_path))[0].done == "rebuilt"
+    assert server.files[f"dialogue_summarization-{run.id}/model.safetensors"] == b"m" * 100
+    assert sync([], where(tmp_path))[0].done == "nothing"
+
+
+def test_only_rows_that_a_mark_proves_are_with_w_and_b(tmp_path: Path):
+    run = a_run(tmp_path, rows=6)  # at 1001 to 1005, and 2000
+    for mark, proven in (
+        ({}, 0),
+        ({"rows": 4, "last": 1004.0}, 4),
+        ({"rows": 6, "last": 2000.0}, 6),
+        ({"rows": 9, "last": 1002.5}, 2),  # of a run that went on from before its end: later rows are others
+        ({"rows": 6, "last": 999.0}, 0),  # of one that started over
+    ):
+        write_json(run.path / "wandb_sync.json", mark)
+        assert proven_rows(run) == proven
 
 
 def test_a_file_that_does_not_hold_all_is_not_uploaded(tmp_path: Path, server: WandbServer):
@@ -189,8 +283,9 @@ from dlgsum.config.compose import compose
 from dlgsum.config.request import Request
 from dlgsum.tracking.run import RunFolder
 from dlgsum.tracking.stream import MetricStream
-from dlgsum.tracking.tracker import Opening
-from dlgsum.tracking.trackers.wandb import WandbTracker
+from dlgsum.tracking.samples import keep_dialogues
+from dlgsum.tracking.tracker import Opening, Sample
+from dlgsum.tracking.trackers.wandb import WandbTracker, proven_rows
 
 run = RunFolder(Path(sys.argv[1]))
 run.status("running")
@@ -225,11 +320,12 @@ def test_what_w_and_b_loses_with_a_killed_process_is_brought_back(tmp_path: Path
 @pytest.mark.slow
 def test_a_resumed_run_of_two_files_goes_up_as_one(tmp_path: Path, server: WandbServer):
     run = a_run(tmp_path)
-    offline_file(run, rows=2)
+    offline_file(run, rows=2, without="model")
     config = compose(Request(base=run.config, environ={})).config
     time.sleep(1)  # W&B names its folders by the second
     tracker = WandbTracker.open(Opening(run, config, resumed_at=2))
     tracker.log(2, {"eval/loss": float("nan"), "eval/rouge_combined_f1": 0.5})
+    show(tracker, run)
     tracker.finish({}, failed=False)
     wandb.teardown()
     planned = plan(run, where(tmp_path))

@@ -259,6 +259,28 @@ def test_a_block_ends_its_experiment(tracker: ExperimentTracker):
     assert tracker.get_experiment(experiment_id)["status"] == "pruned", "its own end stays"
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_does_not_end_the_experiment_of_its_parent(tracker: ExperimentTracker):
+    child, codes = 0, list[int]()
+    try:
+        with tracker.experiment("x") as experiment_id:
+            child = os.fork()
+            if not child:
+                for call in (tracker.log_metrics, tracker.end_experiment):
+                    with pytest.raises(UsageError):
+                        call({"loss": 1.0}) if call == tracker.log_metrics else call(experiment_id)
+                raise SystemExit(3)
+            codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            assert folder(tracker, experiment_id).state == "running"
+            tracker.log_metrics({"loss": 1.0})
+    except BaseException as error:
+        if child:
+            raise
+        os._exit(3 if isinstance(error, SystemExit) else 4)
+    assert codes == [3] and tracker.get_experiment(experiment_id)["status"] == "completed"
+
+
 def test_a_folder_that_was_deleted_meanwhile_is_not_made_again(tracker: ExperimentTracker):
     run = folder(tracker, tracker.start_experiment("x"))
     shutil.rmtree(run.path)

@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import URL, make_url
 
 from dlgsum.config.schema import Config, Mlflow
+from dlgsum.core.errors import EnvironmentProblem
 from dlgsum.core.files import read_json, read_jsonl, write_json
 from dlgsum.tracking.detached import Detached
 from dlgsum.tracking.run import RunFolder
@@ -154,6 +155,11 @@ def test_where_runs_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _place(default) == ("https://server:5000", None)
     for uri in ("http://u:pw@host", "sqlite:///x.db", "databricks"):
         assert _place(config(uri)) == (uri, None)
+    # What a saved configuration holds in the place of an address that may be a secret.
+    assert _place(config("***")) == ("https://server:5000", None)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(EnvironmentProblem, match=r"tracking\.mlflow\.uri is not saved"):
+        _place(config("***"))
 
 
 # A server that takes connections and never says anything, as a broken proxy does.

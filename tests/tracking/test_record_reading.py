@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -19,9 +20,11 @@ import pytest
 from dlgsum.config.compose import compose, to_yaml
 from dlgsum.config.request import Request
 from dlgsum.core.files import append_jsonl, write_json
+from dlgsum.tracking.lock import RunLock
 from dlgsum.tracking.record import ExperimentRecord, read_record
 from dlgsum.tracking.record_parts import config_hash, read_config
 from dlgsum.tracking.run import Parent, RunFolder
+from dlgsum.tracking.timeline import last_alive
 
 BEGIN = 1_795_258_443.0  # 2026-11-21 10:54:03 UTC
 
@@ -82,6 +85,18 @@ def say(run: RunFolder, status: str, seconds: float, **more: Any) -> None:
     write_json(run.path / "status.json", {**known, "status": status, "time": BEGIN + seconds, **more})
 
 
+def held_by(pid: int, *, ago: float = 0.0) -> dict[str, Any]:
+    """Return what a holder writes into lock.json."""
+    return {"pid": pid, "host": socket.gethostname(), "started": datetime.fromtimestamp(time.time() - ago).isoformat()}
+
+
+def silent(run: RunFolder, seconds: float) -> None:
+    """Let nothing of a run have changed for so long."""
+    then = time.time() - seconds
+    for path in run.path.glob("*.json*"):
+        os.utime(path, (then, then))
+
+
 def dead() -> int:
     """Return the number of a process that is gone."""
     process = subprocess.Popen([sys.executable, "-S", "-c", ""])
@@ -117,6 +132,7 @@ def test_a_running_run(run: RunFolder):
     run.events.unlink()
     events(run, (0, "start", {}), (5, "new_best", {}))
     write_json(run.path / "progress.json", {"step": 23, "total": 99, "pid": os.getpid()})
+    write_json(run.path / "lock.json", held_by(os.getpid()))
     found = read_record(run)
     assert (found.status, found.ended, found.steps, found.total_steps) == ("running", None, 23, 99)
     assert found.seconds == 11.0, "until the last row of metrics; the date of progress.json is one of a copy"
@@ -155,11 +171,44 @@ def test_a_run_that_ends_while_it_is_looked_at_is_not_lost(run: RunFolder, monke
 
     def gone(*_: Any) -> bool:
         say(run, "failed", 3, reason="why")
-        return True
+        return False
 
-    monkeypatch.setattr("dlgsum.tracking.record.Holder.gone", gone)
+    monkeypatch.setattr("dlgsum.tracking.record.Holder.alive", gone)
     found = read_record(run)
     assert (found.status, found.reason) == ("failed", "why")
+
+
+def test_another_process_under_the_number_of_a_dead_one_is_not_the_run(run: RunFolder):
+    long_ago = 30 * 86400.0
+    say(run, "running", time.time() - BEGIN - long_ago)
+    assert read_record(run).status == "lost", "this process is younger than what it is said to have written"
+    write_json(run.path / "lock.json", held_by(os.getpid(), ago=long_ago))
+    assert read_record(run).status == "lost"
+    with RunLock(run.path):
+        write_json(run.path / "lock.json", held_by(os.getpid(), ago=long_ago))
+        assert read_record(run).status == "running", "the lock is held: the clock was set"
+    write_json(run.path / "lock.json", held_by(os.getpid()))
+    assert read_record(run).status == "running"
+
+
+def test_a_run_elsewhere_is_lost_when_nobody_holds_it_or_after_a_day_of_silence(run: RunFolder):
+    say(run, "running", 0, host="gpu7", pid=1)
+    for seconds, status in ((7200, "running"), (3 * 86400, "lost")):
+        silent(run, seconds)
+        assert read_record(run).status == status
+    found = read_record(run)
+    assert (found.reason, found.ended) == ("silent for 3 days on gpu7", datetime.fromtimestamp(BEGIN + 20, UTC))
+    assert not (run.path / ".lock").exists()
+    with RunLock(run.path):
+        (run.path / "lock.json").unlink()
+        silent(run, 3 * 86400)
+        assert read_record(run).status == "running", "somebody holds it"
+    for seconds, status in ((1800, "running"), (7200, "lost")):
+        silent(run, seconds)
+        assert read_record(run).status == status, "nobody holds it"
+    assert read_record(run).reason == "silent for 2 h 0 min on gpu7"
+    write_json(run.path / "progress.json", {"step": 3})
+    assert (read_record(run).status, read_record(run).reason) == ("running", "")
 
 
 @pytest.mark.parametrize(
@@ -202,6 +251,23 @@ def test_the_parts_of_a_run_add_up(run: RunFolder):
     with run.events.open("ab") as stream:
         stream.write(b'{"time": "torn')
     assert read_record(run).seconds == 7 + 10 + 30
+
+
+def test_a_killed_part_lasted_until_its_last_sign_of_life(run: RunFolder):
+    hour = 3600
+    assert last_alive(run) == "", "it ended"
+    run.events.unlink()
+    run.metrics.unlink()
+    events(run, (0, "start", {}), (5, "evaluation", {}))
+    append_jsonl(run.metrics, {"step": 9, "time": BEGIN + 3 * hour, "metrics": {"train/loss": 1.0}})
+    say(run, "running", 0, pid=dead())
+    assert read_record(run).seconds == 3 * hour
+    events(run, (40 * hour, "status", {"status": "failed"}))
+    assert read_record(run).seconds == 3 * hour, "somebody said later how it had gone"
+    before = last_alive(run)
+    run.metrics.write_text("")  # as it goes on from a checkpoint
+    events(run, (50 * hour - 1, "log", {}), (50 * hour, "start", {"last_alive": before}), (51 * hour, "end", {}))
+    assert read_record(run).seconds == 4 * hour
 
 
 def test_a_clock_that_was_set_back_takes_nothing_away(run: RunFolder):

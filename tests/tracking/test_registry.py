@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from dlgsum.config.metric_direction import LARGER_IS_BETTER
 from dlgsum.core.errors import EnvironmentProblem, UsageError
 from dlgsum.core.files import append_jsonl, read_json, write_json
+from dlgsum.metrics.suite import COMBINED, ROUGE
 from dlgsum.tracking.registry import ModelRegistry, model_names, register_run, resolve_reference
+from dlgsum.tracking.registry.aliases import append_event, corrected
 from dlgsum.tracking.registry.names import safe_name
 from dlgsum.tracking.registry.reindex import reindex
 from dlgsum.tracking.run import RunFolder
@@ -148,6 +151,96 @@ def test_of_losses_the_smallest_is_the_best(registry: ModelRegistry) -> None:
     assert [it["name"] for it in registry.get_best_models("test_loss")] == ["high", "low"]
     with pytest.raises(UsageError, match="Did you mean test_loss"):
         registry.get_best_models("tst_loss")
+
+
+@pytest.mark.parametrize(("larger", "order"), [(False, ["low", "high"]), (None, ["high", "low"])])
+def test_an_extra_metric_is_ranked_as_the_training_did(
+    registry: ModelRegistry, larger: bool | None, order: list[str]
+) -> None:
+    config = {"metrics": {"best": "wer", "greater_is_better": larger}}
+    for name, value in (("high", 2.0), ("low", 1.0)):
+        register(registry, name, performance={"wer": value, "test_wer": value}, config=config)
+    assert [it["name"] for it in registry.get_best_models("wer")] == order
+    assert [it["name"] for it in registry.get_best_models("test_wer")] == order
+
+
+@pytest.mark.parametrize("metric", ["runtime", "pred_chars", "test_runtime", "wer"])
+def test_what_has_no_known_better_is_not_ranked(registry: ModelRegistry, metric: str) -> None:
+    for name, larger in (("a", True), ("b", False)):
+        config = {"metrics": {"best": "wer", "greater_is_better": larger}}  # one says so, one the other
+        register(registry, name, performance={metric: 1.0}, config=config)
+    with pytest.raises(UsageError, match="not known whether larger or smaller"):
+        registry.get_best_models(metric)
+
+
+def test_the_metrics_with_a_known_direction_are_those_that_are_computed() -> None:
+    assert set(LARGER_IS_BETTER) == {*ROUGE, COMBINED, "bleu", "distinct_share"}
+
+
+def test_losses_of_other_tokens_or_smoothing_are_not_ranked_together(
+    registry: ModelRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    def one(name: str, loss: float, smoothing: float, **changes: Any) -> None:
+        config = {"training": {"label_smoothing_factor": smoothing, "learning_rate": loss}}
+        register(registry, name, performance={"loss": loss, "test_loss": loss, "bleu": 1}, config=config, **changes)
+
+    one("a", 1.0, 0.0)
+    one("b", 0.5, 0.0)
+    assert [it["name"] for it in registry.get_best_models("loss")] == ["b", "a"]
+    one("smoothed", 0.1, 0.1)
+    for metric in ("loss", "test_loss"):
+        with pytest.raises(UsageError, match=r"on 2 scales") as refused:
+            registry.get_best_models(metric)
+    assert "training.label_smoothing_factor=0.1 (1 model)" in str(refused.value)
+    assert len(registry.get_best_models("bleu")) == 3
+    chosen = next(it.split()[0] for it in str(refused.value).splitlines() if "factor=0.0" in it)
+    assert [it["name"] for it in registry.get_best_models("test_loss", signature=chosen)] == ["b", "a"]
+    registry.compare_models(["a", "smoothed"])
+    assert "loss, test_loss of a, smoothed do not compare" in caplog.text
+    one("other start", 0.1, 0.0, checkpoint="gogamza/kobart-base-v2")
+    with pytest.raises(UsageError, match=r"model\.checkpoint=gogamza/kobart-base-v2"):
+        registry.get_best_models("loss")
+
+
+def test_the_tokens_of_kobart_mini_come_from_its_training_rows(registry: ModelRegistry) -> None:
+    for name, rows in (("a", "1" * 64), ("b", "2" * 64)):
+        info = {"data": {"train": rows}}
+        register(
+            registry, name, performance={"loss": 1.0}, training_info=info, checkpoint="kobart_mini",
+            config={"model": {"checkpoint": "kobart_mini"}},
+        )  # fmt: skip
+    with pytest.raises(UsageError, match="training rows=222222222222"):
+        registry.get_best_models("loss")
+
+
+def test_other_files_in_the_folder_are_left_alone(registry: ModelRegistry, caplog: pytest.LogCaptureFixture) -> None:
+    register(registry)
+    (registry.folder / "notes.json").write_text("{")
+    write_json(registry.folder / "backup of kobart.json", {"id": "kobart-v1"})
+    assert [it.id for it in registry.models()] == ["kobart-v1"]
+    assert not caplog.text
+
+
+def test_a_folder_that_was_trained_from_is_recorded_absolute(
+    registry: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = make_folder(tmp_path / "weights" / "start")
+    run = make_run(registry.output_dir)
+    write_json(run.path / "environment.json", {"working_directory": str(tmp_path)})
+    run.config.write_text("meta: {experiment_name: x}\nmodel: {architecture: bart, checkpoint: weights/start}\n")
+    assert registry.get_model_info(register_run(registry, run, run.read_results()))["checkpoint"] == str(start)
+    monkeypatch.chdir(tmp_path)
+    assert registry.get_model_info(register(registry, checkpoint="weights/start"))["checkpoint"] == str(start)
+
+
+def test_a_corrected_event_keeps_its_place(registry: ModelRegistry) -> None:
+    register(registry)
+    register(registry)
+    registry.promote("kobart@1")
+    registry.promote("kobart@2")
+    append_event(registry.folder, corrected(registry.history()[0], "kobart-v9"))
+    assert [it.model_id for it in registry.history()] == ["kobart-v9", "kobart-v2"]
+    assert model_names(registry.output_dir)[0] == ("champion", "means kobart-v2")
 
 
 def test_only_scores_of_one_scale_are_ranked(registry: ModelRegistry) -> None:

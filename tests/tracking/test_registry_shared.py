@@ -63,3 +63,43 @@ def test_folders_that_share_postgresql(tmp_path: Path, postgres_url: str, caplog
     assert not caplog.text
     for registry in (first, second, joined):
         registry.shared.close()
+
+
+@pytest.mark.parametrize("later", ["one", "two"])
+def test_the_newest_event_of_all_says_what_an_alias_means(tmp_path: Path, postgres_url: str, later: str) -> None:
+    """``two`` registers and promotes without the database, and takes the version that ``one`` has in it."""
+    one, apart = ModelRegistry(tmp_path / "one", postgres_url), ModelRegistry(tmp_path / "two")
+    for registry, url in ((one, postgres_url), (apart, None)):
+        assert _register(registry.output_dir, url, 1) == ["kobart-v1"]
+    for registry in (apart, one) if later == "one" else (one, apart):
+        registry.promote("kobart", note="good")
+    times = [it.time for it in apart.history()]
+    joined = ModelRegistry(apart.output_dir, postgres_url)
+    done = reindex(joined)
+    assert done.models == ["kobart-v2"]
+    meant = {"one": "kobart-v1", "two": "kobart-v2"}[later]
+    assert one.aliases() == joined.aliases() == {"champion": meant}
+    assert [it.model_id for it in one.history()] == (
+        ["kobart-v2", "kobart-v1"] if later == "one" else ["kobart-v1", "kobart-v2"]
+    )  # nothing was written with the time of now, and no event of two's means the model of one
+    assert [it.time for it in one.history() if it.model_id == "kobart-v2"] == times
+    assert [note for note in done.notes if "champion" in note] == (
+        ["champion meant kobart-v2 here; it means kobart-v1, as another folder said later"] if later == "one" else []
+    )
+    assert joined.resolve("champion").output_dir == str(tmp_path / later)
+    assert reindex(joined).notes == []
+    for registry in (one, apart, joined):
+        registry.shared.close()
+
+
+def test_an_event_that_is_shared_already_is_corrected(tmp_path: Path, postgres_url: str) -> None:
+    one, two = ModelRegistry(tmp_path / "one", postgres_url), ModelRegistry(tmp_path / "two", postgres_url)
+    _register(one.output_dir, postgres_url, 1)
+    _register(two.output_dir, None, 1)
+    two.promote("kobart", "mine")  # the database is back, and takes the event
+    assert one.aliases() == {"mine": "kobart-v1"}
+    reindex(two)
+    assert one.aliases() == two.aliases() == {"mine": "kobart-v2"}
+    assert [it.model_id for it in one.history()] == ["kobart-v2"]  # none that means the model of one
+    for registry in (one, two):
+        registry.shared.close()

@@ -95,6 +95,7 @@ def test_results_that_cannot_be_read_are_none(tmp_path: Path, content: str | Non
         ("20260102", "abcd2222"),
         ("cccc", "cccc3333"),
         ("aaaa1111", "aaaa1111"),
+        ("000000_abcd", "abcd2222"),
         ("ab", "abcd2222"),
         ("latest", "cccc3333"),
         ("best", "abcd2222"),

@@ -149,6 +149,22 @@ def test_an_open_database_needs_no_alembic(tmp_path: Path):
     assert done.stdout == "[]\n"
 
 
+def test_a_database_is_made_without_a_word_in_the_log(tmp_path: Path):
+    code = (
+        "import logging, sys; from pathlib import Path; from dlgsum.tracking.store.store import Store\n"
+        "logging.basicConfig(level=logging.INFO, stream=sys.stdout); Store.open(None, Path(sys.argv[1])).close()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "" and (tmp_path / "dlgsum.db").is_file()
+
+
+@pytest.mark.parametrize("replace_broken", [True, False])
+def test_a_folder_in_the_place_of_the_database_is_told(tmp_path: Path, replace_broken: bool):
+    (tmp_path / "dlgsum.db").mkdir()
+    with pytest.raises(EnvironmentProblem, match="is a folder"):
+        Store.open(None, tmp_path, replace_broken=replace_broken)
+
+
 def test_a_session_is_all_or_nothing(store: Store):
     event = {"alias": "champion", "model_id": None, "time": datetime.now(UTC), "by": "", "note": ""}
     with pytest.raises(ZeroDivisionError), store.session() as session:

@@ -96,6 +96,19 @@ def test_a_run_that_runs_is_read_each_time(outputs: Path, store: Store):
     assert found is not None and (found.steps, found.total_steps, found.status) == (7, 9, "running")
 
 
+def test_a_run_that_only_fell_silent_is_found_running_again(outputs: Path, store: Store):
+    run = make(outputs, status="running")
+    write_json(run.path / "status.json", {"status": "running", "pid": 1, "host": "another"})
+    os.utime(run.path / "status.json", (0, 0))
+    store.sync()
+    found = store.get(run.id)
+    assert found is not None and found.status == "lost" and "silent" in found.reason
+    write_json(run.path / "progress.json", {"step": 7})
+    assert store.sync().updated == [run.id]
+    found = store.get(run.id)
+    assert found is not None and (found.status, found.reason) == ("running", "")
+
+
 def test_a_folder_that_is_gone_is_marked_and_found_again(outputs: Path, store: Store, tmp_path: Path):
     run, other = make(outputs), make(outputs)
     store.sync()

@@ -128,6 +128,22 @@ def test_a_tracker_that_raises_is_told_of_once_and_at_once(
     assert closed == {"opening": [], "log": [({}, True)], "finish": [({"x": 1}, False)]}[at]
 
 
+def test_what_a_tracker_raises_after_it_was_given_up_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    """It was told that nobody waits; another reason, after the results, would contradict that."""
+    go = threading.Event()
+
+    def opens() -> Tracker:
+        assert go.wait(60)
+        raise ConnectionError("abandoned")
+
+    mirror = Detached("W&B", opens, timeout=0.01)
+    mirror.finish({}, failed=False)
+    go.set()
+    assert mirror.wait(60)
+    (said,) = warnings(caplog)
+    assert said.startswith("W&B is not waited for any longer: it is at opening")
+
+
 def test_an_alert_that_is_not_taken_ends_nothing(stuck: Any, caplog: pytest.LogCaptureFixture) -> None:
     tracker = stuck("alert", error=OSError("gone"))
     mirror = Detached("W&B", tracker.opened, timeout=60)

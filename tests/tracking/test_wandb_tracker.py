@@ -10,6 +10,7 @@ import pty
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,9 @@ import wandb
 from dlgsum.config.compose import compose
 from dlgsum.config.request import Request
 from dlgsum.core.errors import EnvironmentProblem
+from dlgsum.core.files import write_json
 from dlgsum.core.plugins import load
-from dlgsum.tracking import wandb_session
+from dlgsum.tracking import wandb_exit, wandb_session
 from dlgsum.tracking.run import RunFolder
 from dlgsum.tracking.tracker import Opening, Sample
 from dlgsum.tracking.trackers.wandb import WandbTracker, read_mark
@@ -68,6 +70,11 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[OfflineR
             "wandb.group=g", "wandb.job_type=fold", "wandb.entity=team", "meta.experiment_name=한글 이름",
             f"monitoring.alerts.slack_webhook_url={HOOK}",
         )  # fmt: skip
+        # W&B would look for the repository around the run, and send where it came from.
+        subprocess.run(["git", "init", "-q", folder], check=True)
+        origin = "https://ghp_abcdefghijklmnop:x-oauth-basic@github.com/x/y.git"
+        subprocess.run(["git", "-C", folder, "remote", "add", "origin", origin], check=True)
+        write_json(told.run.path / "environment.json", {"git": {"commit": "c0ffee", "dirty": True}})
         patch.setattr(sys, "argv", ["dlgsum", "train", f"monitoring.alerts.slack_webhook_url={HOOK}"])
         errors: list[BaseException] = []
 
@@ -123,7 +130,12 @@ def test_what_w_and_b_is_told_of_the_run(offline: tuple[OfflineRun, Opening]):
     assert run.config["monitoring"]["alerts"]["slack_webhook_url"] == "***"
 
 
-def test_no_secret_is_kept_of_the_configuration_or_the_command_line(offline: tuple[OfflineRun, Opening]):
+def test_the_commit_is_part_of_the_configuration(offline: tuple[OfflineRun, Opening]):
+    run, _ = offline
+    assert run.config["git"] == {"commit": "c0ffee", "dirty": True}
+
+
+def test_no_secret_is_kept_of_the_configuration_the_command_line_or_the_repository(offline: tuple[OfflineRun, Opening]):
     _, told = offline
     kept = [path for path in (told.run.path / "wandb").rglob("*") if path.is_file()]
     assert kept and not any(b"abcdefghijkl" in path.read_bytes() for path in kept)
@@ -252,7 +264,7 @@ def test_online_the_rows_arrive_and_a_resumed_run_goes_on(
 @pytest.mark.slow
 def test_what_w_and_b_has_is_noted_only_where_it_has_every_row(tmp_path: Path, server: WandbServer):
     told = opening(tmp_path, "wandb.mode=online")
-    for rows in (1, 2):
+    for rows in (1, 3):
         told.run.metrics.write_text('{"step": 1, "time": 7.5, "metrics": {"train/loss": 1}}\n' * rows)
         tracker = WandbTracker.open(told)
         tracker.log(1, {"train/loss": 1.0})
@@ -261,7 +273,7 @@ def test_what_w_and_b_has_is_noted_only_where_it_has_every_row(tmp_path: Path, s
         if rows == 1:
             assert (mark["rows"], mark["last"], mark["how"]) == (1, 7.5, "online")
             assert mark["url"].startswith(server.url) and mark["id"] == told.run.id
-    assert mark["rows"] == 1  # the second time, one of two rows had not come this way
+    assert mark["rows"] == 1  # the second time, one of three rows had not come this way
 
 
 @pytest.mark.slow
@@ -289,6 +301,63 @@ def test_a_server_that_never_answers_is_given_up(tmp_path: Path, server: WandbSe
         WandbTracker.open(opening(tmp_path, "wandb.mode=online"))
     assert server.url in str(caught.value) and wandb.run is None
     server.closed.set()
+
+
+LEFT = """
+import sys
+from pathlib import Path
+from dlgsum.config.compose import compose
+from dlgsum.config.request import Request
+from dlgsum.tracking.detached import Detached
+from dlgsum.tracking.run import RunFolder
+from dlgsum.tracking.tracker import Opening
+from dlgsum.tracking.trackers.wandb import WandbTracker
+
+WandbTracker.prepare()
+overrides = ["wandb.mode=online", "tracking.finish_timeout=1"]
+opening = Opening(RunFolder(Path(sys.argv[1])), compose(Request(environ={}, overrides=overrides)).config)
+mirror = Detached("W&B", lambda: WandbTracker.open(opening), timeout=1)
+mirror.log(1, {"train/loss": 1.0})
+print("logged", flush=True)
+sys.stdin.readline()
+mirror.finish({}, failed=False)
+print("results", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", ["opening", "finish"])
+def test_the_end_of_a_process_does_not_wait_for_a_silent_server(tmp_path: Path, server: WandbServer, at: str):
+    run = RunFolder.create(tmp_path)
+    if at == "opening":
+        server.silent.set()
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEFT, str(run.path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"},
+    )  # fmt: skip
+    assert process.stdin and process.stdout and process.stderr
+    assert process.stdout.readline() == "logged\n"
+    while at == "finish" and run.id not in server.runs:
+        time.sleep(0.05)
+    server.silent.set()
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "results\n"
+    assert process.wait(15) == 0  # W&B itself waits for half a minute
+    said = process.stderr.read()
+    assert said.count("W&B") == 1 and "Traceback" not in said and "local record is complete" in said
+    for stream in (process.stdin, process.stdout, process.stderr):  # W&B's service, which had them too, is gone
+        stream.close()
+
+
+def test_a_run_that_the_user_has_open_is_waited_for(tmp_path: Path, alone: None, monkeypatch: pytest.MonkeyPatch):
+    theirs = wandb.init(project="theirs", mode="offline", dir=str(tmp_path))
+    monkeypatch.setattr(wandb_exit, "_open", {"ours"})
+    wandb_exit._end_service()
+    assert not wandb_exit.service_ended()
+    theirs.log({"a": 1})
+    theirs.finish()
 
 
 ASKING = """

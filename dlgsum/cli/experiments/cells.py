@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dlgsum.core.console import results
 from dlgsum.core.text import duration
+from dlgsum.tracking.run import is_beginning
 
 NOTHING = "–"
 _STYLES = {"running": "cyan", "completed": "green", "interrupted": "yellow", "pruned": "yellow"}  # others: red
@@ -82,6 +83,5 @@ def plain(value: Any) -> str:
 def short_id(run_id: str, ids: Collection[str]) -> str:
     """Return the part of an id behind its time, by which commands find the run; the whole id where others fit too."""
     tail = run_id.partition("_")[2].partition("_")[2]
-    alone = not any(it != run_id and (it.startswith(tail) or it.partition("_")[2].partition("_")[2].startswith(tail))
-                    for it in ids)  # fmt: skip
+    alone = not any(it != run_id and is_beginning(tail, it) for it in ids)
     return tail if len(tail) >= _SHORTEST and alone else run_id

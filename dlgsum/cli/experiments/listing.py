@@ -12,6 +12,7 @@ from dlgsum.core.console import messages, results
 from dlgsum.core.files import dumps
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.text import Text
 
     from dlgsum.recipes.experiments import Listing
@@ -55,7 +56,7 @@ def list_(
     days ago), durations 90s, 45m, 2h.
 
     Scores are shown from 0 to 1, as filters take them. Those with different letters behind them were computed in
-    different ways or on different rows, and cannot be compared.
+    different ways or on different rows, and cannot be compared; with --json each row has its letter as scale.
 
     Examples:
 
@@ -78,6 +79,7 @@ def list_(
     if as_json:
         for note in listing.answer.notes:
             messages().print(note, markup=False)
+        _show_scales(listing.answer, messages())
         typer.echo(dumps(_as_json(listing, names), indent=2))
     elif not listing.answer.records:
         _show_none(listing)
@@ -88,11 +90,15 @@ def list_(
 def _as_json(listing: Listing, names: Sequence[str]) -> list[dict[str, Any]]:
     from dlgsum.recipes.experiments import as_plain, plain_value
 
-    if not names:
-        return [as_plain(record, listing.missing) for record in listing.answer.records]
-    return [
-        {it.name: plain_value(it.read(record)) for it in listing.answer.columns} for record in listing.answer.records
-    ]
+    scales = {"scale": listing.answer.scales["validation"], "test_scale": listing.answer.scales["test"]}
+    several = {name: it.letters for name, it in scales.items() if it}
+    rows = []
+    for record in listing.answer.records:
+        plain = as_plain(record, listing.missing) if not names else {
+            it.name: plain_value(it.read(record)) for it in listing.answer.columns
+        }  # fmt: skip
+        rows.append(plain | {name: letters.get(record.id) for name, letters in several.items()})
+    return rows
 
 
 def _show_none(listing: Listing) -> None:
@@ -200,11 +206,10 @@ def _show_caption(listing: Listing, spared: Sequence[str]) -> None:
         lines.append(f"no room here for {', '.join(reversed(spared))}: --columns chooses, a pipe shows all")
     for line in lines:
         console.print(line, style="dim", markup=False)
-    _show_scales(answer)
+    _show_scales(answer, console)
 
 
-def _show_scales(answer: Answer) -> None:
-    console = results()
+def _show_scales(answer: Answer, console: Console) -> None:
     for rows, scales in answer.scales.items():
         if not scales or not any(it.rows == rows for it in (*answer.columns, *answer.used)):
             continue

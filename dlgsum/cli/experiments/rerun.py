@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dlgsum.cli.completion.completers import complete_override, complete_run
-from dlgsum.cli.output import AsJson, Debug, OutputDir, place, print_json, print_table
+from dlgsum.cli.output import AsJson, Debug, OutputDir, StoreUrl, place, print_json, print_table
 from dlgsum.cli.train import Processes, TimeLimit, limits, show_result
 from dlgsum.config.request import Request
 from dlgsum.core.console import messages, results
@@ -37,13 +37,14 @@ def rerun(
     time_limit: TimeLimit = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is not as it was, and stop.")] = False,
     output_dir: OutputDir = None,
+    store: StoreUrl = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Train a run again, with its own configuration and seed, as a new run, and compare the results.
 
-    Says first what is not as it was: settings, data, versions, hardware, commit. On the same machine with the same
-    software the weights are the same, bit for bit (on a GPU with training.full_determinism=true).
+    Says first what is not as it was: settings, starting weights, data, versions, hardware, commit. On the same machine
+    with the same software the weights are the same, bit for bit (on a GPU with training.full_determinism=true).
 
     Examples:
 
@@ -57,9 +58,9 @@ def rerun(
 
     allowed = limits(time_limit)
     given = list(overrides or [])
-    where = place(output_dir)
+    where = place(output_dir, store)
     # Said as an override, it says where the runs are as well.
-    places = [line for line in given if line.startswith("general.output_dir=")]
+    places = [line for line in given if line.startswith(("general.output_dir=", "tracking.store="))]
     asked = Request(overrides=[*where.overrides, *places], environ=where.environ)
     found = recipe.find(run, [line for line in given if line not in places], asked, processes=nproc)
     speaks = current_world().first
@@ -101,7 +102,7 @@ def _say_before(found: Rerun) -> None:
     for number, it in enumerate(others):
         say(f"{'' if number else 'differs':<12}{it}")
     if not found.changed:
-        say("differs     nothing that is recorded")
+        say(f"differs     nothing that is recorded{', and what it started from is not' if found.base_unknown else ''}")
 
 
 def _show_after(outcome: Outcome) -> None:

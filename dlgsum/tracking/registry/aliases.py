@@ -6,7 +6,7 @@ import getpass
 import socket
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -39,18 +39,20 @@ class AliasEvent:
 def read_events(folder: Path) -> list[AliasEvent]:
     """Return the events of a registry's folder in their order; rows that are none are passed over.
 
+    A later row with the id of an earlier one corrects it, and has its place.
+
     Raises:
         OSError: there are some, and they cannot be read.
     """
-    events = []
+    events: dict[str, AliasEvent] = {}
     try:
         for row in read_jsonl(folder / ALIASES):
             event = _event(row)
             if event is not None:
-                events.append(event)
+                events[event.id] = event
     except FileNotFoundError:
         pass
-    return events
+    return list(events.values())
 
 
 def append_event(folder: Path, event: AliasEvent) -> None:
@@ -67,6 +69,12 @@ def new_event(alias: str, model_id: str | None, note: str, before: Sequence[Alia
     last = max((event.time for event in before if event.alias == alias), default=datetime.min.replace(tzinfo=UTC))
     time = max(datetime.now(UTC), last + timedelta(microseconds=1))
     return AliasEvent(id=uuid.uuid4().hex, alias=alias, model_id=model_id, time=time, by=_by(), note=note)
+
+
+def corrected(event: AliasEvent, model_id: str) -> AliasEvent:
+    """Return an event of the same time whose model has another id now."""
+    words = f"{event.model_id} until its version was found taken"
+    return replace(event, model_id=model_id, note=f"{event.note} ({words})" if event.note else words)
 
 
 def joined(*sources: Iterable[AliasEvent]) -> list[AliasEvent]:

@@ -48,6 +48,12 @@ def hashed(folder: Path) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
+def placed(checkpoint: str, folder: Path) -> str:
+    """Return a checkpoint absolute where it is a folder, as seen from another; a name on the hub stays as it is."""
+    place = folder / Path(checkpoint).expanduser()
+    return str(place.absolute()) if checkpoint and place.is_dir() else checkpoint
+
+
 def digest(files: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the SHA-256 of a list of files: of their names and their hashes."""
     return sha256_text(*(part for name in sorted(files) for part in (name, str(files[name]["sha256"]))))

@@ -81,19 +81,20 @@ class Index:
                 session.merge(ModelRow(**_values(model)))
 
     def put_events(self, events: Iterable[AliasEvent], *, alone: bool = False) -> None:
-        """Add the events that are not there yet.
+        """Add the events that are not there yet, and correct those that are.
 
         Args:
             alone: also take out all others.
         """
         given = {event.id: event for event in events}
         with self.store.session() as session:
-            there = set(session.scalars(select(EventRow.id)))
+            there = {row.id: row.model_id for row in session.scalars(select(EventRow))}
             if alone:
                 session.execute(delete(EventRow).where(EventRow.id.not_in(list(given))))
-            for identity in given.keys() - there:
-                event = given[identity]
-                session.add(
+            for event in given.values():
+                if event.id in there and there[event.id] == event.model_id:
+                    continue
+                session.merge(
                     EventRow(
                         id=event.id, alias=event.alias, model_id=event.model_id, time=event.time, by=event.by,
                         note=event.note,

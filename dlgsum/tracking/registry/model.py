@@ -70,10 +70,10 @@ def write_model(model: RegisteredModel, folder: Path) -> None:
 
 
 def read_models(folder: Path) -> tuple[list[RegisteredModel], list[str]]:
-    """Return the models of a registry's folder, oldest first, and a note for each file that is no model's."""
+    """Return the models of a registry's folder, oldest first, and a note for each that cannot be read."""
     models, notes = [], []
     for path in sorted(folder.glob("*.json")) if folder.is_dir() else ():
-        if path.name.startswith("."):
+        if path.name.startswith(".") or parts_of(path.stem) is None:  # somebody's own file
             continue
         try:
             models.append(_read(path))

@@ -72,7 +72,9 @@ def model_names(output_dir: Path) -> list[tuple[str, str]]:
             parts = parts_of(path.stem) if path.suffix == ".json" and not path.name.startswith(".") else None
             if parts:
                 versions.setdefault(parts[0], []).append(parts[1])
-        for row in read_jsonl(folder / ALIASES):
+        # A later row with the id of an earlier one corrects it, and has its place.
+        rows = {str(row.get("id", number)): row for number, row in enumerate(read_jsonl(folder / ALIASES))}
+        for row in rows.values():
             meanings[str(row.get("alias"))] = str(row.get("model_id") or "")
     except OSError:
         pass

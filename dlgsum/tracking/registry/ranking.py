@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlgsum.config.schema.metrics import SMALLER_IS_BETTER
+from dlgsum.config.metric_direction import direction
 from dlgsum.core.errors import UsageError, nearest
 from dlgsum.core.files import sha256_text
 from dlgsum.core.text import plural
+from dlgsum.tracking.registry.loss_scale import is_loss, loss_settings
 from dlgsum.tracking.registry.model import RegisteredModel
 
 _TEST = "test_"
@@ -22,15 +23,17 @@ class Scale:
     Attributes:
         signature: empty where it is not known.
         rows: fingerprint of the rows; empty where it is not known.
+        loss: of a loss, the settings that decide what a token is and what its loss is made of.
     """
 
     signature: str
     rows: str
+    loss: tuple[tuple[str, str], ...] = ()
 
     @property
     def id(self) -> str:
         """Eight characters that stand for the scale."""
-        return sha256_text(self.signature, self.rows)[:8]
+        return sha256_text(self.signature, self.rows, *(part for pair in self.loss for part in pair))[:8]
 
     def __str__(self) -> str:
         return f"{self.id}  {self.signature or 'unknown signature'} on rows {self.rows[:12] or 'unknown'}"
@@ -41,17 +44,13 @@ class Scale:
 
 
 def scale_of(model: RegisteredModel, metric: str) -> Scale:
-    """Return the scale of a model's metric; those of the test rows have one of their own."""
+    """Return the scale of a model's metric; those of the test rows have one of their own, and so has a loss."""
+    loss = loss_settings(model) if is_loss(metric) else ()
     if metric.startswith(_TEST):
         data = model.training_info.get("data")
         rows = data.get("test", "") if isinstance(data, dict) else ""
-        return Scale(str(model.training_info.get("test_signature", "")), str(rows))
-    return Scale(model.signature, model.validation_fingerprint)
-
-
-def smaller_is_better(metric: str) -> bool:
-    """Say whether the smaller of two values is the better one."""
-    return metric.removeprefix(_TEST) in SMALLER_IS_BETTER
+        return Scale(str(model.training_info.get("test_signature", "")), str(rows), loss)
+    return Scale(model.signature, model.validation_fingerprint, loss)
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ def rank(models: Sequence[RegisteredModel], metric: str, signature: str | None =
         signature: keep those of one scale: its id, its signature, or a part of that.
 
     Raises:
-        UsageError: the scores are on several scales, no score is on the wanted one, or no model has the metric.
+        UsageError: the scores are on several scales, no score is on the wanted one, no model has the metric, or it is
+            not known whether larger values of it are better.
     """
     having = [model for model in models if metric in model.performance]
     finite = [model for model in having if math.isfinite(model.performance[metric])]
@@ -89,6 +89,13 @@ def rank(models: Sequence[RegisteredModel], metric: str, signature: str | None =
             f"No registered model has the metric '{metric}'",
             f"Did you mean {guess}?" if guess else f"Known: {', '.join(known) or 'none'}",
         )
+    sign = direction(metric, [model.config for model in models])
+    if having and not sign:
+        raise UsageError(
+            f"It is not known whether larger or smaller values of {metric} are better, so models are not ranked by it",
+            "Rank by another metric. Of an extra metric it is known where it chose the best model of a training: "
+            "metrics.best and metrics.greater_is_better.",
+        )
     scales = list(dict.fromkeys(scale_of(model, metric) for model in finite))
     if signature is not None:
         exact = [scale for scale in scales if signature in (scale.id, scale.signature)]
@@ -97,11 +104,11 @@ def rank(models: Sequence[RegisteredModel], metric: str, signature: str | None =
             every = dict.fromkeys(scale_of(model, metric) for model in finite)
             raise UsageError(
                 f"No registered model has a {metric} of the signature '{signature}'",
-                "There are:\n" + "\n".join(f"  {scale}" for scale in every),
+                "There are:\n" + "\n".join(_in_words(list(every))),
             )
     if len(scales) > 1:
         counts = [sum(scale_of(model, metric) == scale for model in finite) for scale in scales]
-        lines = [f"  {scale} ({plural(count, 'model')})" for scale, count in zip(scales, counts, strict=True)]
+        lines = [f"{words} ({plural(count, 'model')})" for words, count in zip(_in_words(scales), counts, strict=True)]
         raise UsageError(
             f"The models' {metric} cannot be compared: it is on {len(scales)} scales:\n" + "\n".join(lines),
             f"Choose one by its first eight characters: --signature {scales[0].id}, in Python "
@@ -111,9 +118,19 @@ def rank(models: Sequence[RegisteredModel], metric: str, signature: str | None =
     of_scale = [model for model in finite if scale_of(model, metric) in scales]
     if len(of_scale) < len(finite):
         left_out.append(f"{plural(len(finite) - len(of_scale), 'model')} with scores of another signature left out")
-    sign = 1 if smaller_is_better(metric) else -1
-    best = sorted(of_scale, key=lambda model: sign * model.performance[metric])  # stable: the older of equals first
+    best = sorted(of_scale, key=lambda model: -sign * model.performance[metric])  # stable: the older of equals first
     return Ranking(best, left_out, scales[0] if scales else None)
+
+
+def _in_words(scales: Sequence[Scale]) -> list[str]:
+    """Return a line a scale; of what decides a loss, only what differs between them."""
+    every = [dict(scale.loss) for scale in scales]
+    keys = dict.fromkeys(key for one in every for key in one)
+    differing = [key for key in keys if len({one.get(key) for one in every}) > 1]
+    return [
+        "  " + ", ".join([str(scale), *(f"{key}={one.get(key, 'unknown')}" for key in differing)])
+        for scale, one in zip(scales, every, strict=True)
+    ]
 
 
 def _left_out(

@@ -16,7 +16,7 @@ from dlgsum.core.errors import EnvironmentProblem, UsageError
 from dlgsum.core.masking import masked, masked_values
 from dlgsum.tracking.registry import aliases, ranking
 from dlgsum.tracking.registry.aliases import AliasEvent
-from dlgsum.tracking.registry.files import digest, hashed, look_at
+from dlgsum.tracking.registry.files import digest, hashed, look_at, placed
 from dlgsum.tracking.registry.model import RegisteredModel, numbers, read_models, write_model
 from dlgsum.tracking.registry.names import check_alias, model_id, parts_of, safe_name
 from dlgsum.tracking.registry.resolving import resolve
@@ -68,7 +68,7 @@ class ModelRegistry:
 
         Args:
             name: made safe for file names; Hangul may stay.
-            checkpoint: what it was trained from.
+            checkpoint: what it was trained from; a folder is kept as an absolute path.
             performance: metrics; NaN is kept, and never wins.
             file_path: the model's folder.
             experiment_id: the run that trained it.
@@ -80,7 +80,7 @@ class ModelRegistry:
             EnvironmentProblem: the registration cannot be written.
         """
         return self.register(
-            name, Path(file_path), architecture=str(architecture), checkpoint=masked(str(checkpoint)),
+            name, Path(file_path), architecture=str(architecture), checkpoint=masked(placed(str(checkpoint), Path())),
             config=masked_values(hidden("", dict(config))), performance=numbers(performance),
             training_info=masked_values(dict(training_info)), experiment_id=experiment_id,
             signature=signature, validation_fingerprint=validation_fingerprint,
@@ -203,14 +203,14 @@ class ModelRegistry:
         """Return the models with the best values of a metric, as ``get_model_info`` does, the best first.
 
         Only scores of one signature on the same rows are compared. Models without the metric, or with NaN, are left
-        out, which is warned about. Of equals the older comes first. For loss and empty_share the smallest is the best.
+        out, which is warned about. Of equals the older comes first. See ``metric_direction`` for what is better.
 
         Args:
             signature: which scores are compared, where there are several kinds: a signature, a part of one, or the
                 eight characters that the error gives.
 
         Raises:
-            UsageError: the scores are of several kinds, or no model has the metric.
+            UsageError: the scores are of several kinds, no model has the metric, or it has no known better and worse.
         """
         ranked = ranking.rank(self.models(), metric, signature)
         for line in ranked.left_out:
@@ -227,8 +227,7 @@ class ModelRegistry:
     ) -> list[dict[str, Any]]:
         """Return the models that fit every condition given, as ``get_model_info`` does, oldest first.
 
-        Args:
-            min_performance: least values of metrics; a model without one, or with NaN, does not fit.
+        ``min_performance`` has least values of metrics; a model without one, or with NaN, does not fit.
         """
         meant = None if alias is None else self.aliases().get(alias, "")
         return self.infos(
@@ -280,9 +279,10 @@ class ModelRegistry:
             UsageError: there is no such model.
         """
         models = [self.resolve(identity) for identity in model_ids]
-        if len({ranking.scale_of(model, "") for model in models}) > 1:
-            logger.warning("the scores of %s were computed in different ways, and do not compare", ", ".join(model_ids))
-        return ranking.side_by_side(models)
+        table = ranking.side_by_side(models)
+        if other := [name for name in table if len({ranking.scale_of(model, name) for model in models}) > 1]:
+            logger.warning("%s of %s do not compare: other scales", ", ".join(other), ", ".join(model_ids))
+        return table
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -25,8 +25,9 @@ class Reindexed:
 def reindex(registry: ModelRegistry) -> Reindexed:
     """Make the tables of models and aliases anew from the files, and register completed runs that are not registered.
 
-    A model whose version another output folder has taken in a shared database gets the next free one. What others
-    have put into a shared database stays.
+    A model whose version another output folder has taken in a shared database gets the next free one, and so do the
+    events of its aliases, which keep their time. What others have put into a shared database stays: an alias that
+    they gave on later is theirs.
 
     Raises:
         EnvironmentProblem: the database or the folder cannot be read or written.
@@ -43,6 +44,7 @@ def reindex(registry: ModelRegistry) -> Reindexed:
             if model.id in taken:
                 moved = _moved(model, registry, index, [*own, *kept])
                 notes.append(f"{model.id} is another model in the shared database: the one here is {moved.id} now")
+                notes += _given_on(moved, registry)
                 model = moved
             kept.append(model)
         index.put_models(kept, remove=rows.keys() - taken)
@@ -63,12 +65,23 @@ def _is_ours(row: RegisteredModel, registry: ModelRegistry, own: Sequence[Regist
 def _moved(
     model: RegisteredModel, registry: ModelRegistry, index: Index, others: Sequence[RegisteredModel]
 ) -> RegisteredModel:
-    """Give a model the next version that is free in the files and in the database, and its aliases with it."""
+    """Give a model the next version that is free in the files and in the database, and the events of its aliases."""
     known = [it.version for it in others if it.name == model.name]
     new = renamed(model, 1 + max([*known, *index.versions(model.name)]))
     write_model(new, registry.folder)
+    # Left as they are, they would come to mean the other model.
+    for event in aliases.read_events(registry.folder):
+        if event.model_id == model.id:
+            aliases.append_event(registry.folder, aliases.corrected(event, new.id))
     (registry.folder / f"{model.id}.json").unlink()
-    for alias, identity in aliases.meanings(aliases.read_events(registry.folder)).items():
-        if identity == model.id:
-            registry.add_event(alias, new.id, f"{model.id} became {new.id}: its version was taken")
     return new
+
+
+def _given_on(model: RegisteredModel, registry: ModelRegistry) -> list[str]:
+    """Return a note on each alias that means a model by the events of this folder, and another by those of all."""
+    everywhere = registry.aliases()
+    return [
+        f"{alias} meant {model.id} here; it means {everywhere.get(alias, 'nothing')}, as another folder said later"
+        for alias, identity in aliases.meanings(aliases.read_events(registry.folder)).items()
+        if identity == model.id != everywhere.get(alias)
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
@@ -13,6 +14,7 @@ from yaml import YAMLError
 
 from dlgsum.core.errors import DataError, EnvironmentProblem
 from dlgsum.core.files import read_json
+from dlgsum.tracking.registry.files import placed
 from dlgsum.tracking.registry.registry import ModelRegistry
 from dlgsum.tracking.run import RunFolder, list_runs
 
@@ -41,7 +43,7 @@ def register_run(registry: ModelRegistry, run: RunFolder, result: Any) -> str:
         return registry.register(
             str(meta.get("experiment_name") or run.id), run.best_model,
             reuse=lambda it, files: it.experiment_id == run.id and _same_weights(it.files, files),
-            architecture=str(model.get("architecture", "")), checkpoint=str(model.get("checkpoint", "")),
+            architecture=str(model.get("architecture", "")), checkpoint=_checkpoint(run, model),
             config=config, performance=performance, training_info=info,
             experiment_id=run.id, signature=str(content.get("signature", "")),
             validation_fingerprint=str(content.get("validation_fingerprint") or info["data"].get("validation", "")),
@@ -64,6 +66,15 @@ def _config(run: RunFolder) -> dict[str, Any]:
 def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = config.get(name)
     return section if isinstance(section, Mapping) else {}
+
+
+def _checkpoint(run: RunFolder, model: Mapping[str, Any]) -> str:
+    """Return what a run was trained from; a folder absolute, also of a run that recorded it as it was written."""
+    checkpoint = str(model.get("checkpoint", ""))
+    try:
+        return placed(checkpoint, Path(str(read_json(run.path / "environment.json")["working_directory"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return checkpoint
 
 
 def _numbers(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -143,6 +143,7 @@ class _Known:
     output_dir: str
     model_path: str | None
     status: str
+    reason: str
     stamp: int
     missing: bool
     recorded_on: str
@@ -154,7 +155,9 @@ class _Known:
 
     def is_out_of_date(self, folder: Path, stamp: int) -> bool:
         """Say whether the folder has to be read, which may be a copy of the one that was."""
-        if self.missing or (self.status == "running" and stamp == self.stamp):
+        # A run that is lost for a reason only fell silent, and may speak again.
+        goes_on = self.status == "running" or (self.status == "lost" and self.reason)
+        if self.missing or (goes_on and stamp == self.stamp):
             return True
         if self.here and self.folder == str(folder):
             return stamp != self.stamp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,7 +34,7 @@ def in_words(url: URL) -> Iterator[None]:
         yield
     except IntegrityError:
         raise
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:  # a bare one: where it is asked beside SQLAlchemy
         raise problem(error, url) from error
 
 
@@ -52,6 +53,8 @@ def problem(error: BaseException, url: URL) -> EnvironmentProblem:
             f"{name} has been in use by another process for {PATIENCE} s",
             "Try again. On a network disk whose locks do not work, name a PostgreSQL database (DLGSUM_STORE).",
         )
+    if path is not None and path.is_dir():
+        return EnvironmentProblem(f"{name} is a folder, no database", "Move it away; DLGSUM_STORE names another one.")
     if path is not None:
         return EnvironmentProblem(
             f"{name} cannot be read or written: {said}",

@@ -86,6 +86,8 @@ def _write_ahead(engine: Engine) -> None:
 
 
 def _upgrade(engine: Engine, url: URL) -> None:
+    # Before it is imported, which it tells in every log that is open.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic import command
     from alembic.script import ScriptDirectory
 
@@ -97,7 +99,6 @@ def _upgrade(engine: Engine, url: URL) -> None:
         now = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}")) if has else None
         if now == HEAD:
             return
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         config = migrations(connection)
         known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
         if now is not None and now not in known:

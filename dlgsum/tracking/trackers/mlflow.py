@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dlgsum.config.masking import plain
+from dlgsum.config.masking import is_masked, plain
 from dlgsum.config.origin import flatten
 from dlgsum.config.schema import Config
+from dlgsum.core.errors import EnvironmentProblem
 from dlgsum.core.files import dumps, read_json, write_json
 from dlgsum.core.optional import require
 from dlgsum.tracking.tracker import Opening, Sample, Tracker
@@ -154,8 +155,18 @@ def _place(config: Config) -> tuple[str, str | None]:
     """Return the address of the server, and where files go; a folder gets a database, and the files beside it.
 
     MLflow keeps nothing in plain folders any more.
+
+    Raises:
+        EnvironmentProblem: the address was masked when the configuration was saved, and nothing else names it.
     """
-    uri = config.tracking.mlflow.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = config.tracking.mlflow.uri
+    if uri is None or is_masked(uri):
+        given, uri = uri, os.environ.get("MLFLOW_TRACKING_URI")
+        if given and not uri:
+            raise EnvironmentProblem(
+                "the address in tracking.mlflow.uri is not saved with a run",
+                "Set MLFLOW_TRACKING_URI, or give tracking.mlflow.uri again.",
+            )
     if uri and (urlsplit(uri).scheme or uri in ("databricks", "databricks-uc")) and not Path(uri).drive:
         return uri, None
     from sqlalchemy import URL

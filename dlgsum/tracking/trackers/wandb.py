@@ -12,6 +12,7 @@ from dlgsum.config.masking import plain
 from dlgsum.core.files import read_json, read_jsonl, write_json
 from dlgsum.tracking.run import RunFolder
 from dlgsum.tracking.tracker import Opening, Sample, Tracker
+from dlgsum.tracking.wandb_exit import service_ended
 from dlgsum.tracking.wandb_session import STEP, Curve, WandbSession, chart
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class WandbTracker(Tracker):
     Args:
         session: the open run of W&B.
         opening: whose run it is.
+
+    Attributes:
+        marks: whether ``finish`` records what W&B has; set to False by whoever records it instead.
     """
 
     name = "wandb"
@@ -42,8 +46,9 @@ class WandbTracker(Tracker):
         self._folder = opening.run
         self._config = opening.config
         self._last_step = session.last_step
-        self._whole = True
-        self._rows = int(read_mark(opening.run).get("rows", 0)) if opening.resumed_at not in (None, -1) else 0
+        self.marks = True
+        self._lacks: list[str] = []
+        self._rows = 0
         self._score = "" if opening.config.metrics.best == "loss" else f"eval/{opening.config.metrics.best}"
         self._curves = {name: Curve() for name in (*_LOSSES, self._score) if name}
         session.draw_over_steps()
@@ -65,8 +70,9 @@ class WandbTracker(Tracker):
             mode=settings.mode,
             project=settings.project,
             folder=opening.run.path,
-            config=plain(config),
+            config={**plain(config), **_commit(opening.run)},
             finish_timeout=_SHARE * config.tracking.finish_timeout,
+            wait_at_exit=False,
             entity=settings.entity,
             name=settings.name or config.meta.experiment_name,
             id=opening.run.id,
@@ -88,6 +94,10 @@ class WandbTracker(Tracker):
             row["_timestamp"] = at
         self._session.log(row)
         self._rows += 1
+        self.pass_over(step, metrics)
+
+    def pass_over(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take metrics that W&B has already; only the learning curves and the extremes are told of them."""
         for name, curve in self._curves.items():
             if name in metrics:
                 curve.add(step, metrics[name])
@@ -142,15 +152,24 @@ class WandbTracker(Tracker):
         self._asking("the learning curves", self._draw)
         self._session.summarize({**self._extremes(), **summary})
         self._session.finish(failed=failed)
-        if self._session.owned and self._session.online:
+        if self.marks and self._session.owned and self._session.online:
             rows, last = recorded(self._folder)
-            if self._rows >= rows and self._whole:  # else rows of an earlier part may be missing there
-                write_mark(self._folder, self._session.run, rows=rows, last=last, how="online")
+            # Else rows of an earlier part, or rows that came too fast, may be missing there.
+            proven = proven_rows(self._folder)
+            if proven + self._rows >= rows:
+                earlier = read_mark(self._folder).get("lacks", []) if proven else []
+                lacks = list(dict.fromkeys([*earlier, *self._lacks]))
+                write_mark(self._folder, self._session.run, rows=rows, last=last, how="online", lacks=lacks)
 
     @property
     def last_step(self) -> int | None:
         """The step of the last row that the server had when this was opened; None where it had none."""
         return self._last_step
+
+    @property
+    def lacks(self) -> Sequence[str]:
+        """What W&B did not take, in words."""
+        return tuple(self._lacks)
 
     @property
     def where(self) -> Any:
@@ -165,9 +184,9 @@ class WandbTracker(Tracker):
         try:
             work()
         except Exception as error:  # of many kinds
-            if not self._session.online:
+            if not self._session.online or service_ended():
                 raise
-            self._whole = False
+            self._lacks.append(what)
             logger.warning("W&B did not take %s of %s (%s)", what, self._folder.id, error)
 
     def _extremes(self) -> dict[str, float]:
@@ -202,6 +221,30 @@ def recorded(run: RunFolder) -> tuple[int, float]:
     return rows, last
 
 
+def proven_rows(run: RunFolder) -> int:
+    """Return how many of the first rows of ``metrics.jsonl`` W&B has for certain: those of the mark.
+
+    Of a run that went on from before the end of the mark, those that the file had then, as their times show.
+    """
+    mark, rows = read_mark(run), 0
+    last = mark.get("last")
+    if isinstance(last, (int, float)) and run.metrics.is_file():
+        for row in read_jsonl(run.metrics):
+            if rows >= int(mark.get("rows") or 0) or float(row.get("time", 0.0)) > last:
+                break
+            rows += 1
+    return rows
+
+
+def _commit(run: RunFolder) -> dict[str, Any]:
+    """Return the commit and whether files differed from it, as the run folder has them; empty where it has none."""
+    try:
+        git = read_json(run.path / "environment.json").get("git")
+    except (OSError, ValueError):
+        return {}
+    return {"git": git} if isinstance(git, dict) else {}
+
+
 def read_mark(run: RunFolder) -> dict[str, Any]:
     """Return what ``write_mark`` wrote last: what of a run is with W&B; empty where nothing is known to be."""
     try:
@@ -210,16 +253,19 @@ def read_mark(run: RunFolder) -> dict[str, Any]:
         return {}
 
 
-def write_mark(run: RunFolder, of: Any, *, rows: int, last: float, how: str) -> None:
+def write_mark(run: RunFolder, of: Any, *, rows: int, last: float, how: str, lacks: Sequence[str] = ()) -> None:
     """Record that W&B has the first ``rows`` rows of ``metrics.jsonl``, and the run's end.
 
     Args:
         of: W&B's run, or whatever has its ``id``, ``entity``, ``project`` and ``url``.
         last: time of the last of them; a resumed run may have as many rows again, but others.
         how: online, uploaded or rebuilt.
+        lacks: what W&B did not take besides, such as the model.
     """
     where = {name: getattr(of, name, None) for name in ("id", "entity", "project", "url")}
-    write_json(run.path / MARK, {**where, "rows": rows, "last": last, "how": how, "time": time.time()})
+    write_json(
+        run.path / MARK, {**where, "rows": rows, "last": last, "how": how, "lacks": list(lacks), "time": time.time()}
+    )
 
 
 PLUGIN = WandbTracker
