@@ -49,6 +49,7 @@ bench: install ## Benchmarks: ratios against the obvious alternative, in one run
 	$(BIN)/python scripts/benchmarks/completion.py
 	$(BIN)/python scripts/benchmarks/batch_size.py
 	$(BIN)/python scripts/benchmarks/monitoring.py
+	$(BIN)/python scripts/benchmarks/index.py
 
 sample: install ## Make the bundled dialogues again (same seed, same bytes)
 	$(BIN)/python scripts/make_sample_data.py

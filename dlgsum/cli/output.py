@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dlgsum.cli.completion.completers import complete_folder, complete_override, complete_run, complete_yaml
-from dlgsum.config.overrides import override_value
 from dlgsum.config.request import Request
 from dlgsum.core.console import messages, results
 from dlgsum.core.errors import UsageError
@@ -74,6 +73,8 @@ def request(overrides: Sequence[str] | None, file: Path | None, folder: Path | N
 
 def place(output_dir: Path | None, store: str | None = None) -> Request:
     """Return the request for the configuration that says where experiments and models are found."""
+    from dlgsum.config.overrides import override_value  # Hydra's grammar: not at every TAB
+
     given = {"general.output_dir": None if output_dir is None else str(output_dir), "tracking.store": store}
     return Request(overrides=[f"{key}={override_value(value)}" for key, value in given.items() if value is not None])
 

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Place:
-    """Where experiments are: the folder of all results, absolute, and the database; None: dlgsum.db in that folder."""
+    """Where experiments are: the folder of all results, and the database; None: dlgsum.db in that folder."""
 
     output_dir: Path
     store: str | None = None
@@ -36,7 +36,7 @@ def place_of(config: Config) -> Place:
     if is_masked(address):
         logger.warning("the address of tracking.store is not saved with a run; set DLGSUM_STORE. dlgsum.db is used")
         address = None
-    return Place(wiring.output_dir(config).absolute(), address or None)
+    return Place(wiring.output_dir(config), address or None)
 
 
 def find_place(request: Request) -> Place:

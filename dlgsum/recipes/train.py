@@ -12,15 +12,15 @@ from dlgsum.config.compose import to_yaml
 from dlgsum.config.schema import Config
 from dlgsum.core.errors import UsageError
 from dlgsum.core.signals import signals_as_wish
-from dlgsum.data.sources import Splits, resolve_files
+from dlgsum.data.sources import Splits
 from dlgsum.monitoring.alerts import Alert
 from dlgsum.recipes import announce, continuing, introduction, schedule, starting_weights, wiring
 from dlgsum.recipes.config_dict import request_for
 from dlgsum.recipes.failures import interruption
 from dlgsum.recipes.limits import Limits
+from dlgsum.recipes.materials import Materials
 from dlgsum.recipes.observers import Observers, observers_of
-from dlgsum.recipes.prepare import Prepared, load_generator, prepare
-from dlgsum.recipes.processes import ALONE, together
+from dlgsum.recipes.processes import together
 from dlgsum.recipes.recorded import Job
 from dlgsum.recipes.result import TrainingResult, finish
 from dlgsum.recipes.settle import Settled, settle, settle_config
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from dlgsum.data.encode import EncodedSplit
     from dlgsum.recipes.hooks import Hooks
     from dlgsum.training.checkpoints import Checkpoint
-    from dlgsum.training.inference import SummaryGenerator
     from dlgsum.training.trainer import SummarizationTrainer
 
 logger = logging.getLogger(__name__)
@@ -67,20 +66,24 @@ class DialogueSummarizationTrainer:
         if experiment_name:
             meta = dataclasses.replace(settled.config.meta, experiment_name=experiment_name)
             settled = dataclasses.replace(settled, config=dataclasses.replace(settled.config, meta=meta))
-        self.settled = settled
         self.run = run
-        self.datasets: dict[str, EncodedSplit] = {}
+        self._materials = Materials(settled, splits)
         self._goes_on = run is not None
         self._parent = parent
-        self._splits = splits
-        self._prepared: Prepared | None = None
-        self._generator: SummaryGenerator | None = None
         self._trainer: SummarizationTrainer | None = None
         self._hooks: Hooks | None = None
-        self._group = ALONE
         self._observers: Observers | None = None
-        self._checkpoint: Checkpoint | None = None
         self._trained = False
+
+    @property
+    def settled(self) -> Settled:
+        """The configuration with the reasons for what was chosen."""
+        return self._materials.settled
+
+    @property
+    def datasets(self) -> dict[str, EncodedSplit]:
+        """The tokenized rows: "train", "validation", perhaps "test"; empty until they are prepared."""
+        return self._materials.datasets
 
     @property
     def config(self) -> Config:
@@ -106,7 +109,7 @@ class DialogueSummarizationTrainer:
                 if self._hooks is not None:
                     self._hooks.stream.alert(alert.title, alert.text, alert.severity)
 
-            self._observers = observers_of(self.config, self._run(), mirror, first=self._group.first)
+            self._observers = observers_of(self.config, self._run(), mirror, first=self._materials.group.first)
         return self._observers
 
     @property
@@ -151,13 +154,8 @@ class DialogueSummarizationTrainer:
         if new:
             if self._trainer is not None:
                 raise UsageError("prepare_data() was given files, but .trainer was built on others", "Call it first.")
-            files = resolve_files(self.config.data, folder=Path.cwd())
-            data = files.replaced(self.config.data, new)
-            self.settled = settle_config(dataclasses.replace(self.config, data=data), self.settled.model)
-            self._splits = None
-            self._prepared = self._generator = None
-            self.datasets = {}
-        self._load()
+            self._materials.take_files(new)
+        self._materials.generator()
         return self.datasets
 
     def train(
@@ -191,9 +189,9 @@ class DialogueSummarizationTrainer:
             checkpoints.read(Path(resume_from_checkpoint))
         self._trained = True
         with together(self.config) as group:
-            self._group = group
+            self._materials.group = group
             if not self.datasets:
-                self._read_data()  # files that cannot work leave no run folder behind
+                self._materials.rows()  # files that cannot work leave no run folder behind
             run = group.same_run(self._run)
             self.run = run
             job = Job(run, group, self.config, dict(self.settled.reasons), self.observers, lambda: self._hooks)
@@ -223,76 +221,41 @@ class DialogueSummarizationTrainer:
             for row, text in zip(split.rows, generated.texts, strict=True)
         ]
 
-    def _read_data(self) -> Splits:
-        if self._splits is None:
-            self._splits = wiring.build_splits(self.config)
-        return self._splits
-
-    def _prepare(self) -> Prepared:
-        """Read, tokenize and check the rows, once."""
-        if self._prepared is None:
-            splits = self._read_data()
-            with self._group.first_goes_ahead():
-                self._prepared = prepare(self.settled, splits, self._checkpoint.path if self._checkpoint else None)
-            self._settle_batch_size(self._prepared)
-            self.datasets = self.datasets or dict(self._prepared.datasets)
-        return self._prepared
-
-    def _load(self) -> SummaryGenerator:
-        """Load the model, once."""
-        if self._generator is None:
-            prepared = self._prepare()
-            self._generator = load_generator(self.settled, prepared)
-        return self._generator
-
     def _run(self) -> RunFolder:
         if self.run is None:
             self.run = wiring.new_run(self.config, self._parent)
         return self.run
 
-    def _settle_batch_size(self, prepared: Prepared) -> None:
-        """Replace ``auto`` by what fits; the first process tries it out for all."""
-        if not self.config.training.unsettled:
-            return
-        from dlgsum.recipes.batch_size import settle_batch_size
-
-        size = self._group.size
-        settled = self._group.from_first(lambda: settle_batch_size(self.settled, prepared, processes=size))
-        self.settled = dataclasses.replace(
-            self.settled, config=settled.config, reasons=settled.reasons, history=settled.history
-        )
-        if "batch size" in settled.reasons:
-            self._say("batch size", settled.reasons["batch size"])
-
     def _train(
         self, datasets: Mapping[str, EncodedSplit] | None, resume_from: str | None, limits: Limits
     ) -> TrainingResult:
-        run, group = self._run(), self._group
+        run, materials = self._run(), self._materials
+        group, say = materials.group, materials.say
         if datasets is not None:
-            self.datasets = dict(datasets)
+            materials.datasets = dict(datasets)
             if self._trainer is not None:
                 self._trainer.train_dataset = self.datasets["train"]
                 self._trainer.eval_dataset = self.datasets["validation"]
-        self._say("run", run.path)
-        self._say("model", f"{self.settled.model.checkpoint} ({self.settled.model.reason})")
-        self._say("data", self.settled.reasons["data"])
-        self._say("tracking", introduction.where_it_shows(self.config))
-        self._checkpoint = group.from_first(self._checkpoint_to_go_on_from)
-        prepared = self._prepare()
-        continuing.refuse_changed_data(self._checkpoint, prepared, force=limits.force)
+        say("run", run.path)
+        say("model", f"{self.settled.model.checkpoint} ({self.settled.model.reason})")
+        say("data", self.settled.reasons["data"])
+        say("tracking", introduction.where_it_shows(self.config))
+        materials.checkpoint = checkpoint = group.from_first(self._checkpoint_to_go_on_from)
+        prepared = materials.prepared()
+        continuing.refuse_changed_data(checkpoint, prepared, force=limits.force)
         if group.first:
             introduction.describe(run, self.config, prepared)
-        generator, trainer, hooks = self._load(), self.trainer, self.hooks
-        if group.first and self._checkpoint is None:
+        generator, trainer, hooks = materials.generator(), self.trainer, self.hooks
+        if group.first and checkpoint is None:
             starting_weights.record(run, self.settled, resume_from)
         introduction.warn_about_scorer(trainer.suite, prepared)
-        self._say("device", generator.plan.reason)
-        self._say("rows", introduction.sizes(self.datasets, generator.model))
+        say("device", generator.plan.reason)
+        say("rows", introduction.sizes(self.datasets, generator.model))
         if group.size > 1:
-            self._say("processes", group.describe(trainer.config.training))
-        if self._checkpoint is not None:
-            continuing.take_up(trainer, hooks, self._checkpoint)
-            self._say("resumed", f"from step {self._checkpoint.step}, {self._checkpoint.path}")
+            say("processes", group.describe(trainer.config.training))
+        if checkpoint is not None:
+            continuing.take_up(trainer, hooks, checkpoint)
+            say("resumed", f"from step {checkpoint.step}, {checkpoint.path}")
         elif group.first:
             schedule.check_disk(trainer, run.path)
         continuing.take_up_parts(trainer, run)
@@ -304,11 +267,11 @@ class DialogueSummarizationTrainer:
                 model=self.settled.model.checkpoint,
                 rows=introduction.sizes(self.datasets, generator.model),
                 processes=group.size,
-                step=self._checkpoint.step if self._checkpoint else 0,
+                step=checkpoint.step if checkpoint else 0,
             )
         with signals_as_wish(second_ends=not group.supervised) as wish:
             hooks.stop.wish, hooks.stop.deadline = wish, limits.deadline()
-            trainer.train(resume_from_checkpoint=str(self._checkpoint.path) if self._checkpoint else resume_from)
+            trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else resume_from)
         hooks.stop.came_late(trainer.state.global_step, run.checkpoints)
         if hooks.stop.stopped is not None:
             group.wait()  # whoever leaves first ends the others, which may still be saving
@@ -324,25 +287,22 @@ class DialogueSummarizationTrainer:
             continuing.start_over(self._run())
         return checkpoint
 
-    def _say(self, name: str, text: object) -> None:
-        if self._group.first and self.config.monitoring.progress != "off":
-            introduction.say(name, text)
-
     def _build_trainer(self) -> None:
         from dlgsum.recipes.hooks import attach
         from dlgsum.recipes.model_folder import ModelWriter
 
-        generator, run = self._load(), self._run()
-        config = continuing.for_world(self.config, self._checkpoint, self._group.size)
+        generator, run = self._materials.generator(), self._run()
+        checkpoint = self._materials.checkpoint
+        config = continuing.for_world(self.config, checkpoint, self._materials.group.size)
         trainer = wiring.build_trainer(
             config, generator, self.datasets["train"], self.datasets["validation"], run.checkpoints
         )
         plan = trainer.checkpoint_plan
-        plan.fingerprints = continuing.fingerprints(self._prepare())
+        plan.fingerprints = continuing.fingerprints(self._materials.prepared())
         plan.stateful["batch"] = continuing.BatchOfAStep(trainer)
         plan.texts = {continuing.SAVED_CONFIG: to_yaml(self.config)}
         writer = ModelWriter(trainer, self.config, self.datasets, run.id)
         begun = -1 if self._goes_on else None
-        resumed_at = self._checkpoint.step if self._checkpoint else begun
+        resumed_at = checkpoint.step if checkpoint else begun
         self._hooks = attach(trainer, config, run, writer, self.observers, resumed_at=resumed_at)
         self._trainer = trainer

@@ -58,6 +58,7 @@ class Store:
             EnvironmentProblem: the database cannot be reached, read or written, is damaged, or is newer than this
                 software.
         """
+        output_dir = output_dir.absolute()
         parsed, notes = parse(url, output_dir), []
         path = file_of(parsed)
         if path is not None and not create and not _can_write(path):
