@@ -170,6 +170,7 @@ def test_several_answers_are_shown(folder: Path, shell: str):
     assert ("plain shuffling" in shown) == (shell != "bash")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_fault_shows_nothing_at_the_prompt(typed: Typed, folder: Path, shell: str):
     program = folder.parent / "bin" / "dlgsum"
@@ -177,6 +178,7 @@ def test_a_fault_shows_nothing_at_the_prompt(typed: Typed, folder: Path, shell: 
     assert typed(shell, ["dlgsum tra\tx", "dlgsum train model=\tx"]) == [["trax"], ["train", "model=x"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_installed_once_and_loaded_by_a_new_shell(folder: Path, shell: str, monkeypatch: pytest.MonkeyPatch):
     home = folder.parent

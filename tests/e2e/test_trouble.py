@@ -34,6 +34,7 @@ def holds_secret(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_spike_is_told_while_training_goes_on(tmp_path: Path, server: Endpoint) -> None:
     training = start(
         tmp_path, "train", *FEW, f"monitoring.alerts.urls=[{server.url('ok')}]",
