@@ -16,7 +16,7 @@ from dlgsum.config.groups import group_options, packaged_conf
 from dlgsum.config.schema import key_names
 from dlgsum.data.sources import SAMPLE_FOLDER
 
-COUNT = [60, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+COUNT = [25, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:

@@ -130,6 +130,7 @@ def _damage(path: Path, how: str | None) -> None:
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_costs_one_checkpoint_and_no_more(straight: Path, killed: Path, tmp_path: Path) -> None:
     test_a_damaged_checkpoint_is_set_aside_and_the_one_before_used(
         straight, killed, tmp_path, "64 bytes flipped in the weights"
