@@ -92,7 +92,8 @@ def list_experiments(
     """
     with opened(place, create=False) as store:
         synced = store.sync()
-        records, missing = store.records(), missing_runs(store)
+        records = store.records()
+    missing = frozenset(record.id for record in records if record.missing)
     notes = [*synced.notes, *(f"the folder of {run} is gone; `reindex` drops its record" for run in synced.missing)]
     wanted = list(columns) or _usual_columns(records)
     answer = select(records, filters, sort=sort, columns=wanted, limit=limit, missing=missing)
@@ -167,20 +168,9 @@ def opened(place: Place, *, create: bool = True, replace_broken: bool = False) -
         store.close()
 
 
-def missing_runs(store: Store) -> frozenset[str]:
-    """Return the ids of the runs whose folders were gone when they were last looked for."""
-    from sqlalchemy import select as rows
-
-    from dlgsum.tracking.store.tables import Experiment
-
-    with store.session(write=False) as session:
-        return frozenset(session.scalars(rows(Experiment.id).where(Experiment.missing)))
-
-
-def as_plain(record: ExperimentRecord, missing: frozenset[str] = frozenset()) -> dict[str, Any]:
+def as_plain(record: ExperimentRecord) -> dict[str, Any]:
     """Return all that is known of an experiment as JSON holds it; times are in UTC, as ISO 8601 has them."""
-    plain = {name: plain_value(value) for name, value in asdict(record).items()}
-    return plain | {"missing": record.id in missing}
+    return {name: plain_value(value) for name, value in asdict(record).items()}
 
 
 def plain_value(value: Any) -> Any:
@@ -215,5 +205,5 @@ def _in_index(name: str, place: Place) -> ExperimentRecord | None:
 
 __all__ = [
     "Found", "Listing", "Rebuilt", "as_plain", "find_experiment", "list_experiments",
-    "missing_runs", "opened", "plain_value", "rebuild_index",
+    "opened", "plain_value", "rebuild_index",
 ]  # fmt: skip

@@ -94,7 +94,7 @@ def _as_json(listing: Listing, names: Sequence[str]) -> list[dict[str, Any]]:
     several = {name: it.letters for name, it in scales.items() if it}
     rows = []
     for record in listing.answer.records:
-        plain = as_plain(record, listing.missing) if not names else {
+        plain = as_plain(record) if not names else {
             it.name: plain_value(it.read(record)) for it in listing.answer.columns
         }  # fmt: skip
         rows.append(plain | {name: letters.get(record.id) for name, letters in several.items()})
