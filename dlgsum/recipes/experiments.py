@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dlgsum.core.errors import UsageError
 from dlgsum.recipes.named import folder_of, record_named, run_named
-from dlgsum.recipes.stored import Place
+from dlgsum.recipes.stored import Place, opened
 from dlgsum.tracking.query import Answer, select
 from dlgsum.tracking.query_fields import metric_of
 from dlgsum.tracking.record import ExperimentRecord, read_record
 from dlgsum.tracking.run import RunFolder, list_runs
-
-if TYPE_CHECKING:
-    from dlgsum.tracking.store.store import Store
 
 Progress = Callable[[int, int], None]
 
@@ -149,25 +145,6 @@ def rebuild_index(place: Place, *, progress: Progress | None = None) -> Rebuilt:
     return Rebuilt(synced.added, synced.updated, synced.missing, models.models, models.registered, notes)
 
 
-@contextmanager
-def opened(place: Place, *, create: bool = True, replace_broken: bool = False) -> Iterator[Store]:
-    """Give the index, and close it.
-
-    Args:
-        create: as for ``Store.open``; so is replace_broken.
-
-    Raises:
-        EnvironmentProblem: the database cannot be used.
-    """
-    from dlgsum.tracking.store.store import Store
-
-    store = Store.open(place.store, place.output_dir, create=create, replace_broken=replace_broken)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
 def as_plain(record: ExperimentRecord) -> dict[str, Any]:
     """Return all that is known of an experiment as JSON holds it; times are in UTC, as ISO 8601 has them."""
     return {name: plain_value(value) for name, value in asdict(record).items()}
@@ -205,5 +182,5 @@ def _in_index(name: str, place: Place) -> ExperimentRecord | None:
 
 __all__ = [
     "Found", "Listing", "Rebuilt", "as_plain", "find_experiment", "list_experiments",
-    "opened", "plain_value", "rebuild_index",
+    "plain_value", "rebuild_index",
 ]  # fmt: skip

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from dlgsum.core.errors import EnvironmentProblem, UsageError
-from dlgsum.recipes.experiments import Found, find_experiment, opened
-from dlgsum.recipes.stored import Place
+from dlgsum.recipes.experiments import Found, find_experiment
+from dlgsum.recipes.stored import Place, opened
 from dlgsum.tracking.record import read_record
 from dlgsum.tracking.run import RunFolder
 

@@ -18,10 +18,10 @@ from dlgsum.config.request import Request
 from dlgsum.core.errors import EnvironmentProblem
 from dlgsum.core.files import read_jsonl
 from dlgsum.core.lenient import number
-from dlgsum.recipes.experiments import Found, find_experiment, opened
+from dlgsum.recipes.experiments import Found, find_experiment
 from dlgsum.recipes.experiments_samples import SampleRow, best_and_worst
 from dlgsum.recipes.failures import has_checkpoint, resume_command
-from dlgsum.recipes.stored import Place
+from dlgsum.recipes.stored import Place, opened
 from dlgsum.tracking.query_fields import metric_of
 from dlgsum.tracking.record import ExperimentRecord
 from dlgsum.tracking.run import RunFolder

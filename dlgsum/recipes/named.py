@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dlgsum.core.errors import EnvironmentProblem, UsageError
-from dlgsum.recipes.stored import Place
+from dlgsum.recipes.stored import Place, opened
 from dlgsum.tracking.run import RunFolder, find_run, is_beginning
 
 if TYPE_CHECKING:
@@ -76,14 +76,9 @@ def folder_of(record: ExperimentRecord) -> RunFolder | None:
 def _run_elsewhere(name: str, place: Place) -> RunFolder | None:
     if place.store is None or name in ("latest", "best"):
         return None
-    from dlgsum.tracking.store.store import Store
-
     try:
-        store = Store.open(place.store, place.output_dir, create=False)
-        try:
+        with opened(place, create=False) as store:
             record = record_named(name, store)
-        finally:
-            store.close()
     except EnvironmentProblem as error:
         logger.warning("whether another output folder has '%s' is not known: %s", name, error.message)
         return None

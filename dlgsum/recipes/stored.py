@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,3 +60,22 @@ def open_store(config: Config) -> Store:
 
     place = place_of(config)
     return Store.open(place.store, place.output_dir)
+
+
+@contextmanager
+def opened(place: Place, *, create: bool = True, replace_broken: bool = False) -> Iterator[Store]:
+    """Give the index, and close it.
+
+    Args:
+        create: as for ``Store.open``; so is replace_broken.
+
+    Raises:
+        EnvironmentProblem: the database cannot be used.
+    """
+    from dlgsum.tracking.store.store import Store
+
+    store = Store.open(place.store, place.output_dir, create=create, replace_broken=replace_broken)
+    try:
+        yield store
+    finally:
+        store.close()
